@@ -1,0 +1,82 @@
+"""Options, validated once, where they enter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from onnx_scsp.errors import ConfigError
+
+TARGETS = ("macs", "params", "ratio")
+
+
+@dataclass(frozen=True, slots=True)
+class PruneConfig:
+    """What to remove and how to choose it.
+
+    Attributes:
+        target: `macs` or `params` (fraction of the whole that may remain) or `ratio` (fraction of
+            channels kept in every group).
+        value: The fraction, 0 < value < 1.
+        method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one.
+        align: Channel counts are multiples of this where the group is wide enough; 1 = off.
+        min_share: No group keeps less than this share of its units.
+        merge: Whether a kept unit takes over the readers of the units it stands for.
+        merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
+        ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
+        seed: For methods that draw random numbers.
+    """
+
+    target: str = "macs"
+    value: float = 0.5
+    method: str = "one-per-cluster"
+    align: int = 4
+    min_share: float = 0.1
+    merge: bool = True
+    merge_threshold: float = 0.5
+    ignore: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise ConfigError(f"target '{self.target}' is unknown; use one of {', '.join(TARGETS)}")
+        if not 0.0 < self.value < 1.0:
+            raise ConfigError(
+                f"--{self.target} {self.value:g} is outside (0, 1); "
+                "give the fraction that may remain, such as 0.5"
+            )
+        if self.align < 1:
+            raise ConfigError(f"--align {self.align} is not positive; use 1 to switch alignment off")
+        if not 0.0 <= self.min_share < 1.0:
+            raise ConfigError(f"--min-share {self.min_share:g} is outside [0, 1)")
+        if not 0.0 <= self.merge_threshold <= 1.0:
+            raise ConfigError(f"--merge-threshold {self.merge_threshold:g} is outside [0, 1]")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed} is outside [0, 2**32)")
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options as JSON-ready values."""
+        options = asdict(self)
+        options["ignore"] = list(self.ignore)
+        return options
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyConfig:
+    """How strictly a result is checked.
+
+    Attributes:
+        tolerance: Largest difference, relative to the largest output, that the oracles allow in
+            float32 or wider; half precision uses `half_tolerance`.
+        half_tolerance: The same for float16 and bfloat16 models.
+        seed: Seed of the random inputs.
+        threads: Threads of the runtime.
+        input_shapes: Input name -> shape, for inputs whose axes are dynamic.
+    """
+
+    tolerance: float = 1e-4
+    half_tolerance: float = 3e-2
+    seed: int = 0
+    threads: int = 2
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -1,0 +1,7 @@
+"""graph -> channel groups: runs channel labels through the graph and closes the facts."""
+
+from __future__ import annotations
+
+from onnx_scsp.couple.groups import CostTerm, Coupling, find_coupling, find_groups
+
+__all__ = ["CostTerm", "Coupling", "find_coupling", "find_groups"]

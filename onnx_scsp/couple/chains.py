@@ -1,0 +1,78 @@
+"""Conv-BN-activation chains: a producer, the normalisation that is its only reader, the activation."""
+
+from __future__ import annotations
+
+from onnx_scsp.couple.walk import Walk
+from onnx_scsp.graph.view import NodeView
+from onnx_scsp.types import Chain, Role
+
+ACTIVATIONS = frozenset(
+    "Relu LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Clip Softplus"
+    " Swish Erf".split()
+)
+_THROUGH = frozenset({"Identity", "Cast", "Dropout"})
+
+
+def find_chains(walked: Walk) -> tuple[Chain, ...]:
+    """Finds the chain that starts at each producer (and each depthwise convolution).
+
+    Args:
+        walked: A walk over the graph.
+
+    Returns:
+        Chains in graph order.
+    """
+    seen: dict[int, Chain] = {}
+    for fact in walked.facts.members:
+        index, operand = (int(part) for part in fact.use.split(":"))
+        node = walked.graph.nodes[index]
+        is_producer = fact.role is Role.MAKES or (
+            fact.role is Role.SCALES and node.op_type in ("Conv", "ConvTranspose") and operand == 1
+        )
+        if is_producer and index not in seen:
+            seen[index] = _chain(walked, node, fact.source.name, fact.axis)
+    return tuple(seen[index] for index in sorted(seen))
+
+
+def _chain(walked: Walk, node: NodeView, weight: str, axis: int) -> Chain:
+    bias = ""
+    if node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input(2) in walked.constants:
+        bias = walked.constants.source(node.inputs[2]).name
+    last, value = node, node.outputs[0]
+    follower = _only_reader(walked, value)
+    if follower is not None and follower.op_type == "Add" and not bias:
+        other = [n for n in follower.inputs if n != value]
+        if len(other) == 1 and other[0] in walked.constants:
+            bias = walked.constants.source(other[0]).name
+            last, value = follower, follower.outputs[0]
+            follower = _only_reader(walked, value)
+    norm, norm_tensors, epsilon = "", (), 0.0
+    if follower is not None and follower.op_type == "BatchNormalization":
+        if all(name in walked.constants for name in follower.inputs[1:5]):
+            norm = follower.name
+            norm_tensors = tuple(walked.constants.source(n).name for n in follower.inputs[1:5])
+            epsilon = float(follower.attr("epsilon", 1e-5))
+            last = follower
+            follower = _only_reader(walked, last.outputs[0])
+    activation = follower.op_type if follower and follower.op_type in ACTIVATIONS else ""
+    return Chain(
+        node=node.name,
+        op_type=node.op_type,
+        weight=weight,
+        makes_axis=axis,
+        bias=bias,
+        norm=norm,
+        norm_tensors=norm_tensors,
+        epsilon=epsilon,
+        activation=activation,
+    )
+
+
+def _only_reader(walked: Walk, value: str) -> NodeView | None:
+    """The single consumer of a value, looking through Identity, Cast and Dropout."""
+    readers = walked.graph.consumers.get(value, ())
+    if len(readers) != 1 or value in walked.graph.outputs:
+        return None
+    if readers[0].op_type in _THROUGH:
+        return _only_reader(walked, readers[0].outputs[0])
+    return readers[0]

@@ -1,0 +1,362 @@
+"""From closed facts to channel groups: units, members, profiles, reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from onnx_scsp.couple.chains import find_chains
+from onnx_scsp.couple.close import Closure, close
+from onnx_scsp.couple.walk import Walk, walk
+from onnx_scsp.errors import ConfigError
+from onnx_scsp.graph.model import Model
+from onnx_scsp.ops import RULES
+from onnx_scsp.ops.rule import RuleTable
+from onnx_scsp.ops.site import FreezeFact, MemberFact
+from onnx_scsp.types import (
+    ChannelGroup,
+    Frozen,
+    FreezeReason,
+    GroupMap,
+    IntArray,
+    Member,
+    Role,
+    read_only,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CostTerm:
+    """MACs of one node: coefficient x the number of kept entries of each vector.
+
+    Attributes:
+        node: Node name.
+        coefficient: MACs per combination of entries.
+        vectors: Arrays of global unit numbers, -1 for entries that stay.
+    """
+
+    node: str
+    coefficient: float
+    vectors: tuple[IntArray, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coupling:
+    """A model's groups together with what surgery and planning need to follow a cut.
+
+    Units are numbered globally: group by group, in order.
+
+    Attributes:
+        model: The model.
+        map: The public records.
+        walk: Shapes, values and views from the walk.
+        offsets: Group id -> global number of its first unit.
+        n_units: Number of units over all groups.
+        activations: Value name -> array of global units (-1 stays), axes full or of size 1.
+        tensors: Constant name -> use ('' for all) -> axis -> array of global units.
+        costs: MACs terms.
+    """
+
+    model: Model
+    map: GroupMap
+    walk: Walk
+    offsets: Mapping[str, int]
+    n_units: int
+    activations: Mapping[str, IntArray]
+    tensors: Mapping[str, Mapping[str, Mapping[int, IntArray]]]
+    costs: tuple[CostTerm, ...]
+
+    @property
+    def macs(self) -> int:
+        """MACs per run at the concrete input shapes."""
+        whole = sum(t.coefficient * np.prod([v.size for v in t.vectors]) for t in self.costs)
+        return round(float(whole))
+
+
+def find_coupling(
+    model: Model,
+    *,
+    rules: RuleTable = RULES,
+    ignore: tuple[str, ...] = (),
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Coupling:
+    """Finds which channels of a model can only be removed together.
+
+    Args:
+        model: The model.
+        rules: Operator rules.
+        ignore: Patterns of node or tensor names whose channels stay.
+        input_shapes: Shapes for inputs with dynamic axes.
+
+    Returns:
+        Groups, reasons and the label arrays behind them.
+
+    Raises:
+        ConfigError: An ignore pattern matches nothing.
+    """
+    walked = walk(model, rules, input_shapes)
+    _apply_ignore(walked, ignore)
+    closure = close(walked.facts)
+    unit_of = closure.unit_of
+    group_of, n_groups = _group_classes(walked, closure)
+    number, offsets_list, sizes = _number_units(group_of, n_groups, unit_of)
+    global_of = np.where(number >= 0, number, -1)[unit_of] if unit_of.size else unit_of
+    activations = {
+        name: read_only(global_of[x.labels]) for name, x in walked.facts.activations.items()
+    }
+    members = _merge_members(walked.facts.members, global_of)
+    costs = tuple(
+        CostTerm(c.node, c.coefficient, tuple(global_of[v] for v in c.vectors))
+        for c in walked.facts.costs
+    )
+    chains = find_chains(walked)
+    ids = [f"g{index:0{max(2, len(str(n_groups)))}d}" for index in range(n_groups)]
+    offsets = dict(zip(ids, offsets_list, strict=True))
+    group_map = GroupMap(
+        model_sha256=model.sha256,
+        groups=_groups(walked, closure, members, costs, ids, offsets_list, sizes, activations, number),
+        frozen=_frozen(walked, closure, number),
+        chains=chains,
+        ops_without_rule=walked.ops_without_rule,
+    )
+    tensors: dict[str, dict[str, dict[int, IntArray]]] = {}
+    for (tensor, axis, _), by_use in members.items():
+        for use, units in by_use.items():
+            tensors.setdefault(tensor, {}).setdefault(use, {})[axis] = units
+    return Coupling(
+        model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs
+    )
+
+
+def find_groups(
+    model: Model,
+    *,
+    rules: RuleTable = RULES,
+    ignore: tuple[str, ...] = (),
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> GroupMap:
+    """Finds a model's channel groups (the public records of `find_coupling`)."""
+    return find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes).map
+
+
+def _apply_ignore(walked: Walk, ignore: tuple[str, ...]) -> None:
+    names = {str(node.index): node.name for node in walked.graph.nodes}
+    for pattern in ignore:
+        hit = False
+        for fact in walked.facts.members:
+            node = names[fact.use.split(":")[0]]
+            if fact.role is not Role.READS and (
+                fnmatch(node, pattern) or fnmatch(fact.source.name, pattern)
+            ):
+                hit = True
+                walked.facts.freezes.append(
+                    FreezeFact(
+                        np.unique(fact.labels), FreezeReason.IGNORED, node, f"ignored by '{pattern}'"
+                    )
+                )
+        if not hit:
+            raise ConfigError(
+                f"--ignore '{pattern}' matches no layer that makes channels; "
+                "see `onnx-scsp inspect` for their names"
+            )
+
+
+def _group_classes(walked: Walk, closure: Closure) -> tuple[IntArray, int]:
+    """Group of each class (-1: none); groups are classes that share a makes axis."""
+    free = np.ones(closure.n_classes, bool)
+    free[list(closure.reasons)] = False
+    edges: list[IntArray] = []
+    made = np.zeros(closure.n_classes, bool)
+    order = np.full(closure.n_classes, np.iinfo(np.int64).max)
+    for place, fact in enumerate(walked.facts.members):
+        if fact.role is not Role.MAKES:
+            continue
+        classes = np.unique(closure.unit_of[fact.labels])
+        classes = classes[free[classes]]
+        made[classes] = True
+        order[classes] = np.minimum(order[classes], place)
+        edges.append(np.stack([classes[:-1], classes[1:]]))
+    kept = free & made
+    if not kept.any():
+        return np.full(closure.n_classes, -1), 0
+    pairs = np.concatenate(edges, axis=1) if edges else np.zeros((2, 0), np.int64)
+    graph = coo_matrix(
+        (np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])),
+        shape=(closure.n_classes, closure.n_classes),
+    )
+    component = connected_components(graph, directed=False)[1]
+    candidates = np.unique(component[kept])
+    sized = [c for c in candidates if (kept & (component == c)).sum() > 1]
+    sized.sort(key=lambda c: int(order[kept & (component == c)].min()))
+    group_of = np.full(closure.n_classes, -1)
+    for index, candidate in enumerate(sized):
+        group_of[kept & (component == candidate)] = index
+    return group_of, len(sized)
+
+
+def _number_units(
+    group_of: IntArray, n_groups: int, unit_of: IntArray
+) -> tuple[IntArray, list[int], list[int]]:
+    """Global unit number of each class, groups one after the other, classes by first label."""
+    n_classes = group_of.size
+    first = np.full(n_classes, unit_of.size, np.int64)
+    np.minimum.at(first, unit_of, np.arange(unit_of.size))
+    number = np.full(n_classes, -1, np.int64)
+    offsets, sizes, start = [], [], 0
+    for group in range(n_groups):
+        classes = np.flatnonzero(group_of == group)
+        classes = classes[np.argsort(first[classes], kind="stable")]
+        number[classes] = start + np.arange(classes.size)
+        offsets.append(start)
+        sizes.append(int(classes.size))
+        start += int(classes.size)
+    return number, offsets, sizes
+
+
+def _merge_members(
+    facts: list[MemberFact], global_of: IntArray
+) -> dict[tuple[str, int, Role], dict[str, IntArray]]:
+    """(tensor, axis, role) -> use ('' where all agree) -> global units of the axis' entries."""
+    merged: dict[tuple[str, int, Role], dict[str, IntArray]] = {}
+    for fact in facts:
+        units = global_of[fact.labels]
+        merged.setdefault((fact.source.name, fact.axis, fact.role), {})[fact.use] = units
+    result: dict[tuple[str, int, Role], dict[str, IntArray]] = {}
+    for key, by_use in merged.items():
+        arrays = list(by_use.values())
+        if all(np.array_equal(arrays[0], other) for other in arrays[1:]):
+            by_use = {"": arrays[0]}
+        if any((units >= 0).any() for units in by_use.values()):
+            result[key] = {use: read_only(units) for use, units in by_use.items()}
+    return result
+
+
+def _groups(
+    walked: Walk,
+    closure: Closure,
+    members: dict[tuple[str, int, Role], dict[str, IntArray]],
+    costs: tuple[CostTerm, ...],
+    ids: list[str],
+    offsets: list[int],
+    sizes: list[int],
+    activations: Mapping[str, IntArray],
+    number: IntArray,
+) -> tuple[ChannelGroup, ...]:
+    profiles = _profiles(members, activations, sum(sizes))
+    group_of_unit = np.repeat(np.arange(len(sizes)), sizes)
+    by_group: list[list[Member]] = [[] for _ in sizes]
+    for (tensor, axis, role), by_use in members.items():
+        for use, units in by_use.items():
+            for group in np.unique(group_of_unit[units[units >= 0]]):
+                local = np.where(
+                    (units >= 0) & (group_of_unit[units] == group), units - offsets[group], -1
+                )
+                uses = (use,) if use else ()
+                by_group[group].append(Member(tensor, axis, role, read_only(local), uses))
+    makers = _makers(walked, closure, number, group_of_unit, len(sizes))
+    curved = set(group_of_unit[[number[c] for c in closure.curved if number[c] >= 0]].tolist())
+    macs = _macs_by_group(costs, group_of_unit, len(sizes))
+    result = []
+    for index, (name, offset, size) in enumerate(zip(ids, offsets, sizes, strict=True)):
+        profile = np.unique(profiles[offset : offset + size], return_inverse=True)[1]
+        result.append(
+            ChannelGroup(
+                id=name,
+                n_units=size,
+                profile=read_only(_by_first_use(profile)),
+                members=tuple(by_group[index]),
+                layers=tuple(makers[index]),
+                homogeneous=index not in curved,
+                macs=macs[index],
+            )
+        )
+    return tuple(result)
+
+
+def _by_first_use(values: IntArray) -> IntArray:
+    """Renumbers values by first occurrence."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    return rank[inverse]
+
+
+def _profiles(
+    members: dict[tuple[str, int, Role], dict[str, IntArray]],
+    activations: Mapping[str, IntArray],
+    n_units: int,
+) -> IntArray:
+    """One number per unit: equal where two units occur equally often in every array."""
+    arrays = [units for by_use in members.values() for units in by_use.values()]
+    arrays += list(activations.values())
+    profile = np.zeros(n_units, np.int64)
+    seen: set[bytes] = set()
+    for array in arrays:
+        key = array.tobytes()
+        if key in seen or not (array >= 0).any():
+            continue
+        seen.add(key)
+        counts = np.bincount(array[array >= 0].reshape(-1), minlength=n_units)
+        profile = np.unique(np.stack([profile, counts]), axis=1, return_inverse=True)[1].reshape(-1)
+    return profile
+
+
+def _makers(
+    walked: Walk, closure: Closure, number: IntArray, group_of_unit: IntArray, n_groups: int
+) -> list[list[str]]:
+    names = [node.name for node in walked.graph.nodes]
+    makers: list[list[str]] = [[] for _ in range(n_groups)]
+    for fact in walked.facts.members:
+        if fact.role is Role.MAKES:
+            units = number[np.unique(closure.unit_of[fact.labels])]
+            for group in np.unique(group_of_unit[units[units >= 0]]):
+                makers[group].append(names[int(fact.use.split(":")[0])])
+    return makers
+
+
+def _macs_by_group(
+    costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int
+) -> list[int]:
+    macs = [0.0] * n_groups
+    for term in costs:
+        whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
+        touched = {
+            int(group)
+            for vector in term.vectors
+            for group in np.unique(group_of_unit[vector[vector >= 0]])
+        }
+        for group in touched:
+            macs[group] += whole
+    return [round(value) for value in macs]
+
+
+def _frozen(walked: Walk, closure: Closure, number: IntArray) -> tuple[Frozen, ...]:
+    """One record per obstacle, with the layers whose filters it blocks."""
+    names = [node.label for node in walked.graph.nodes]
+    layers = [node.name for node in walked.graph.nodes]
+    blocked: dict[tuple[FreezeReason, str, str], list[str]] = {}
+    for fact in walked.facts.members:
+        if fact.role is not Role.MAKES:
+            continue
+        index = int(fact.use.split(":")[0])
+        classes = np.unique(closure.unit_of[fact.labels])
+        stuck = classes[number[classes] < 0]
+        reasons = {
+            (fact_.reason, fact_.node, fact_.detail)
+            for unit in stuck
+            for fact_ in closure.reasons.get(int(unit), ())
+        }
+        if stuck.size and not reasons:
+            detail = "all its channels can only be removed together"
+            reasons = {(FreezeReason.SINGLE_UNIT, names[index], detail)}
+        for key in sorted(reasons):
+            blocked.setdefault(key, []).append(layers[index])
+    return tuple(
+        Frozen(reason, node, detail, tuple(dict.fromkeys(found)))
+        for (reason, node, detail), found in blocked.items()
+    )

@@ -1,0 +1,164 @@
+"""Runs channel labels through the graph, node by node, collecting facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_scsp.graph.constants import FOLDABLE, Constants
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import observe_shapes
+from onnx_scsp.graph.shapes import InputSpec, Walker, input_specs
+from onnx_scsp.graph.view import GraphView, NodeView, view
+from onnx_scsp.ops.rule import RuleTable
+from onnx_scsp.ops.site import Facts, Labelled, Site
+from onnx_scsp.types import FreezeReason
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walk:
+    """The result of one walk.
+
+    Attributes:
+        graph: View of the model's graph.
+        constants: Its constants.
+        specs: Inputs with concrete shapes.
+        walker: Shapes and small values of every activation.
+        is_static: Value name -> whether its known value is free of dynamic axes.
+        facts: What the rules stated.
+        ops_without_rule: Operators that occur and have no rule, sorted.
+    """
+
+    graph: GraphView
+    constants: Constants
+    specs: tuple[InputSpec, ...]
+    walker: Walker
+    is_static: Mapping[str, bool]
+    facts: Facts
+    ops_without_rule: tuple[str, ...]
+
+
+def walk(
+    model: Model,
+    rules: RuleTable,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Walk:
+    """Labels every activation of the model.
+
+    Args:
+        model: The model.
+        rules: Operator rules.
+        input_shapes: Shapes for inputs with dynamic axes.
+
+    Returns:
+        Facts and shapes.
+    """
+    graph = view(model.proto)
+    constants = Constants(model, graph)
+    specs = input_specs(model, graph, constants, input_shapes)
+    walker = shape_walk(model, graph, constants, specs)
+    other = input_specs(model, graph, constants, input_shapes, variant=1)
+    shadow = Walker(model, constants, other)
+    for node in graph.nodes:
+        shadow.advance(node)
+    is_static = {name: _same(value, shadow.values.get(name)) for name, value in walker.values.items()}
+    facts = Facts()
+    _label_inputs(specs, facts)
+    missing: set[str] = set()
+    for node in graph.nodes:
+        site = Site(node, facts, walker, constants, model.opsets, is_static)
+        _visit(site, rules, constants, walker, missing)
+    _freeze_outputs(graph, facts)
+    return Walk(graph, constants, specs, walker, is_static, facts, tuple(sorted(missing)))
+
+
+def shape_walk(
+    model: Model, graph: GraphView, constants: Constants, specs: tuple[InputSpec, ...]
+) -> Walker:
+    """Concrete shapes; where inference does not know an operator, the runtime is asked once."""
+    walker = Walker(model, constants, specs)
+    for node in graph.nodes:
+        walker.advance(node)
+    unknown = [
+        name
+        for node in graph.nodes
+        for name in node.outputs
+        if name and name not in walker.shapes and not node.captured
+    ]
+    if unknown:
+        for name, (shape, elem_type) in observe_shapes(model, specs, unknown).items():
+            walker.observe(name, shape, elem_type)
+        for node in graph.nodes:
+            walker.advance(node)
+    return walker
+
+
+def _same(value: object, other: object) -> bool:
+    return other is not None and bool(np.array_equal(np.asarray(value), np.asarray(other)))
+
+
+def _label_inputs(specs: tuple[InputSpec, ...], facts: Facts) -> None:
+    for spec in specs:
+        label = facts.fresh(1)
+        facts.activations[spec.name] = Labelled(spec.shape, label.reshape((1,) * len(spec.shape)))
+        _freeze(facts, label, FreezeReason.GRAPH_INPUT, spec.name, "channels of a graph input")
+
+
+def _freeze_outputs(graph: GraphView, facts: Facts) -> None:
+    for name in graph.outputs:
+        if name in facts.activations:
+            labels = facts.activations[name].labels
+            _freeze(facts, labels, FreezeReason.GRAPH_OUTPUT, name, "channels of a graph output")
+
+
+def _freeze(facts: Facts, labels: object, reason: FreezeReason, where: str, detail: str) -> None:
+    from onnx_scsp.ops.site import FreezeFact
+
+    facts.freezes.append(FreezeFact(np.unique(np.asarray(labels)), reason, where, detail))
+
+
+def _visit(
+    site: Site, rules: RuleTable, constants: Constants, walker: Walker, missing: set[str]
+) -> None:
+    node, facts = site.node, site.facts
+    incoming = [name for name in (*node.inputs, *node.captured) if name in facts.activations]
+    rule = rules.get((node.domain, node.op_type))
+    if not incoming:
+        if _makes_data(node, constants, walker):
+            site.emit_frozen(FreezeReason.NO_PRODUCER, "makes values from no channels")
+        return
+    if all(name in walker.values or not name for name in node.outputs):
+        return  # shape arithmetic: its result follows the cut by itself or is mended where it is used
+    unknown = [n for n in (*node.inputs, *node.outputs) if n and n not in walker.shapes]
+    unlabelled = [
+        n
+        for n in node.inputs
+        if n and n not in facts.activations and n not in constants and n not in walker.values
+    ]
+    if node.captured:
+        _refuse(site, incoming, FreezeReason.SUBGRAPH, "hands channels to a subgraph")
+    elif rule is None:
+        missing.add(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
+        _refuse(site, incoming, FreezeReason.NO_RULE, f"operator {node.op_type} has no rule")
+    elif unknown or unlabelled:
+        name = (unknown or unlabelled)[0]
+        _refuse(site, incoming, FreezeReason.UNKNOWN_SHAPE, f"shape of '{name}' is unknown")
+    else:
+        rule.couple(site)
+
+
+def _makes_data(node: NodeView, constants: Constants, walker: Walker) -> bool:
+    """Whether a node without labelled inputs yields data (not a constant, not shape arithmetic)."""
+    return not (
+        node.op_type == "Constant"
+        or all(name in constants or name in walker.values or not name for name in node.outputs)
+        or (node.op_type in FOLDABLE and any(name in walker.values for name in node.inputs))
+    )
+
+
+def _refuse(site: Site, incoming: list[str], reason: FreezeReason, detail: str) -> None:
+    for name in incoming:
+        site.freeze(site.facts.activations[name].labels, reason, detail)
+    site.emit_frozen(reason, detail)

@@ -1,0 +1,7 @@
+"""channel group + weights -> unit tables: who looks like whom, and how much each one carries."""
+
+from __future__ import annotations
+
+from onnx_scsp.describe.tables import Weights, unit_tables
+
+__all__ = ["Weights", "unit_tables"]

@@ -1,0 +1,174 @@
+"""Unit tables from weights (numpy only).
+
+For unit u of a group, with producers p (weight slice w, bias b, normalisation g, h, m, v):
+
+    x_p(u) = [ s w, s (b - m) + h ],  s = g / sqrt(v + eps)        folded producer slice
+    signal(u, t)   = sum_p x_p(u) . x_p(t)
+    features(u, t) = sum_q (x_q(u) . x_q(t)) / mean_t |x_q(t)|^2    q: producers, per-channel filters
+                                                                   and loose per-channel vectors
+    gain(r, s)     = prod_q (x_q(r) . x_q(s)) / |x_q(s)|^2          q: per-channel filters only
+
+A per-channel filter is a depthwise weight; a loose vector is a slope, a constant factor or the
+parameters of a normalisation that follows no single producer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from onnx_scsp.types import (
+    AnyArray,
+    Chain,
+    ChannelGroup,
+    FloatArray,
+    IntArray,
+    Member,
+    Role,
+    UnitTable,
+)
+
+Weights = Callable[[str], AnyArray]
+"""Name of a constant -> its values."""
+
+
+def unit_tables(
+    group: ChannelGroup, chains: Iterable[Chain], weights: Weights
+) -> tuple[UnitTable, ...]:
+    """Describes a group's units, one table per profile.
+
+    Args:
+        group: The group.
+        chains: Conv-BN-activation chains of the model.
+        weights: Access to the constants.
+
+    Returns:
+        Tables in the order of the profile numbers.
+    """
+    by_weight: dict[str, Chain] = {}
+    for chain in chains:
+        by_weight.setdefault(chain.weight, chain)
+    slices = _MemberSlices(group, by_weight, weights)
+    return tuple(
+        slices.table(np.flatnonzero(group.profile == profile))
+        for profile in range(int(group.profile.max()) + 1)
+    )
+
+
+class _MemberSlices:
+    """Reads each member once and adds it to the tables."""
+
+    def __init__(
+        self, group: ChannelGroup, by_weight: Mapping[str, Chain], weights: Weights
+    ) -> None:
+        self.group = group
+        self.weights = weights
+        folded: set[str] = set()
+        self.producers: list[tuple[Member, Chain | None]] = []
+        self.filters: list[tuple[Member, Chain | None]] = []
+        for member in group.members:
+            chain = by_weight.get(member.tensor)
+            if member.role is Role.MAKES or (member.role is Role.SCALES and chain is not None):
+                target = self.producers if member.role is Role.MAKES else self.filters
+                target.append((member, chain))
+                if chain is not None:
+                    folded |= {chain.bias, *chain.norm_tensors}
+        weights_seen = {m.tensor for m, _ in (*self.producers, *self.filters)}
+        self.loose = [
+            m
+            for m in group.members
+            if m.role is Role.SCALES and m.tensor not in folded | weights_seen
+        ]
+        self.readers = [m for m in group.members if m.role is Role.READS]
+
+    def table(self, units: IntArray) -> UnitTable:
+        n = units.size
+        signal, features, gain = np.zeros((n, n)), np.zeros((n, n)), np.ones((n, n))
+        for member, chain in self.producers:
+            gram = self._gram(self._folded(member, chain), member, units)
+            signal += gram
+            features += _normalised(gram)
+        for member, chain in self.filters:
+            gram = self._gram(self._folded(member, chain), member, units)
+            features += _normalised(gram)
+            size = np.diagonal(gram)
+            gain *= np.divide(gram, size[None, :], out=np.zeros_like(gram), where=size[None, :] > 0)
+        for member in self.loose:
+            rows = _rows(self.weights(member.tensor), member.axis)
+            features += _normalised(self._gram(rows, member, units))
+        energy = np.zeros(n)
+        for member in self.readers:
+            energy += self._energy(member, units)
+        return UnitTable(
+            group=self.group.id,
+            units=units,
+            features=features,
+            signal=signal,
+            gain=gain,
+            reader_energy=energy if self.readers else np.ones(n),
+            homogeneous=self.group.homogeneous and not self.loose,
+        )
+
+    def _folded(self, member: Member, chain: Chain | None) -> FloatArray:
+        """(entries, features + 1): rows of the weight with bias and normalisation folded in."""
+        rows = _rows(self.weights(member.tensor), member.axis)
+        bias = np.zeros(rows.shape[0])
+        if chain is None:
+            return rows
+        if chain.bias:
+            bias = _spread(self.weights(chain.bias), rows.shape[0])
+        if chain.norm_tensors:
+            scale, shift, mean, variance = (
+                _spread(self.weights(name), rows.shape[0]) for name in chain.norm_tensors
+            )
+            factor = scale / np.sqrt(variance + chain.epsilon)
+            rows = rows * factor[:, None]
+            bias = (bias - mean) * factor + shift
+        return np.concatenate([rows, bias[:, None]], axis=1)
+
+    def _gram(self, rows: FloatArray, member: Member, units: IntArray) -> FloatArray:
+        """(n, n) Gram matrix of the units' slices; a unit with several entries stacks them."""
+        entries = _entries(member.units, units)
+        if entries is None:
+            return np.zeros((units.size, units.size))
+        total = np.zeros((units.size, units.size))
+        for place in range(entries.shape[1]):
+            part = rows[entries[:, place]]
+            total += part @ part.T
+        return total
+
+    def _energy(self, member: Member, units: IntArray) -> FloatArray:
+        entries = _entries(member.units, units)
+        if entries is None:
+            return np.zeros(units.size)
+        array = np.moveaxis(np.asarray(self.weights(member.tensor)), member.axis, 0)
+        flat = array.reshape(array.shape[0], -1)
+        size = np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
+        return np.asarray(size[entries].sum(axis=1))
+
+
+def _rows(array: AnyArray, axis: int) -> FloatArray:
+    moved = np.moveaxis(np.asarray(array), axis, 0)
+    return np.ascontiguousarray(moved.reshape(moved.shape[0], -1), dtype=np.float64)
+
+
+def _spread(vector: AnyArray, size: int) -> FloatArray:
+    """A per-channel vector, repeated over the groups of a grouped transposed convolution."""
+    flat = np.asarray(vector, np.float64).reshape(-1)
+    return flat[:size] if flat.size >= size else np.resize(flat, size)
+
+
+def _entries(owner: IntArray, units: IntArray) -> IntArray | None:
+    """(n, multiplicity): the axis entries of each unit, or None where it has none here."""
+    wanted = np.isin(owner, units)
+    if not wanted.any():
+        return None
+    places = np.flatnonzero(wanted)
+    order = np.argsort(owner[places], kind="stable")
+    return places[order].reshape(units.size, -1)
+
+
+def _normalised(gram: FloatArray) -> FloatArray:
+    mean = float(np.mean(np.diagonal(gram)))
+    return gram / mean if mean > 0 else gram

@@ -1,0 +1,248 @@
+"""Constants of a model, wherever they sit, and the way from a use back to the stored tensor.
+
+Exporters keep weights in initializers, in Constant nodes, in ConstantOfShape nodes, or behind
+Identity, Cast, Transpose, Unsqueeze and Squeeze. `Constants.source` follows such a chain and says
+which axis of the stored tensor each axis of the used one is. A constant that is computed by other
+operators is its own source, under the name of the value; cutting it replaces its computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.graph.view import GraphView, NodeView
+from onnx_scsp.types import AnyArray
+
+FOLDABLE = frozenset(
+    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather"
+    " Greater Identity Less Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin"
+    " ReduceProd ReduceSum Reshape Shape Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose"
+    " Unsqueeze Where DequantizeLinear".split()
+)
+"""Operators that are evaluated when all their inputs are known. All of them are cheap and pure."""
+
+_VIEWS = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze"})
+_FLOATS = frozenset(
+    {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.FLOAT16,
+        onnx.TensorProto.BFLOAT16,
+        onnx.TensorProto.DOUBLE,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a used constant is stored.
+
+    Attributes:
+        name: Name of the stored tensor.
+        axes: For each axis of the used tensor the axis of the stored one, -1 for inserted axes.
+    """
+
+    name: str
+    axes: tuple[int, ...]
+
+
+class Constants:
+    """Lazy access to every constant of a model's main graph."""
+
+    def __init__(self, model: Model, graph: GraphView) -> None:
+        self._folder = model.folder
+        self._graph = graph
+        self._opsets = model.opsets
+        self._tensors: dict[str, onnx.TensorProto] = {
+            tensor.name: tensor for tensor in model.proto.graph.initializer
+        }
+        self._initializers = frozenset(self._tensors)
+        self._derived: dict[str, NodeView] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        for node in graph.nodes:
+            self._scan(node)
+
+    def _scan(self, node: NodeView) -> None:
+        if node.domain or len(node.outputs) != 1:
+            return
+        if node.op_type == "Constant":
+            tensor = _constant_tensor(node)
+            if tensor is not None:
+                self._tensors[node.outputs[0]] = tensor
+        elif node.op_type in FOLDABLE and node.inputs and all(
+            name in self for name in node.inputs if name
+        ):
+            self._derived[node.outputs[0]] = node
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors or name in self._derived
+
+    def names(self) -> Iterator[str]:
+        """Stored constants: initializers, Constant nodes, ConstantOfShape nodes."""
+        yield from self._tensors
+        yield from (name for name in self._derived if self.is_generated(name))
+
+    def is_initializer(self, name: str) -> bool:
+        """Whether the constant is an initializer of the graph."""
+        return name in self._initializers
+
+    def is_generated(self, name: str) -> bool:
+        """Whether a ConstantOfShape node fills the constant."""
+        return name in self._derived and self._derived[name].op_type == "ConstantOfShape"
+
+    def is_derived(self, name: str) -> bool:
+        """Whether the constant is computed from others."""
+        return name in self._derived
+
+    def node(self, name: str) -> NodeView:
+        """The node that computes or holds a constant that is no initializer."""
+        return self._graph.producers[name]
+
+    def is_float(self, name: str) -> bool:
+        """Whether the stored constant holds floating-point numbers."""
+        if name in self._tensors:
+            return self._tensors[name].data_type in _FLOATS
+        value = self._derived[name].attr("value")
+        return value is None or value.data_type in _FLOATS
+
+    def elem_type(self, name: str) -> int:
+        """ONNX element type of a stored constant."""
+        return int(self._tensors[name].data_type)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the constant, without reading its data where that can be avoided."""
+        if name in self._tensors:
+            return tuple(self._tensors[name].dims)
+        if name not in self._shapes:
+            self._shapes[name] = self._derived_shape(name)
+        return self._shapes[name]
+
+    def _derived_shape(self, name: str) -> tuple[int, ...]:
+        node = self._derived[name]
+        if node.op_type == "ConstantOfShape":
+            return tuple(int(size) for size in self.array(node.inputs[0]).reshape(-1))
+        if node.op_type in _VIEWS:
+            shape = self.shape(node.inputs[0])
+            return tuple(shape[axis] if axis >= 0 else 1 for axis in self._view_axes(node))
+        return tuple(self.array(name).shape)
+
+    def size(self, name: str) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape(name), dtype=np.int64))
+
+    def source(self, name: str) -> Source:
+        """Follows views back to the stored tensor.
+
+        Args:
+            name: A constant, as a node uses it.
+
+        Returns:
+            The stored tensor's name and the axis mapping.
+        """
+        node = self._derived.get(name)
+        if node is None or node.op_type not in _VIEWS:
+            return Source(name, tuple(range(len(self.shape(name)))))
+        inner = self.source(node.inputs[0])
+        axes = tuple(inner.axes[axis] if axis >= 0 else -1 for axis in self._view_axes(node))
+        return Source(inner.name, axes)
+
+    def _view_axes(self, node: NodeView) -> tuple[int, ...]:
+        """For each axis of the node's output the axis of its input, -1 for inserted ones."""
+        shape = self.shape(node.inputs[0])
+        rank = len(shape)
+        if node.op_type == "Transpose":
+            return tuple(node.attr("perm") or range(rank)[::-1])
+        if node.op_type == "Unsqueeze":
+            given = self._axes_operand(node)
+            total = rank + len(given)
+            inserted = {axis % total for axis in given}
+            rest = iter(range(rank))
+            return tuple(-1 if axis in inserted else next(rest) for axis in range(total))
+        if node.op_type == "Squeeze":
+            given = self._axes_operand(node)
+            gone = {a % rank for a in given} if given else {a for a in range(rank) if shape[a] == 1}
+            return tuple(axis for axis in range(rank) if axis not in gone)
+        return tuple(range(rank))
+
+    def _axes_operand(self, node: NodeView) -> list[int]:
+        if node.input(1):
+            return [int(axis) for axis in self.array(node.inputs[1]).reshape(-1)]
+        return list(node.attr("axes") or ())
+
+    def array(self, name: str) -> AnyArray:
+        """The constant's values (a fresh or read-only array; large ones are not cached)."""
+        if name in self._tensors:
+            return tensor_array(self._tensors[name], self._folder)
+        node = self._derived[name]
+        feeds = {operand: self.array(operand) for operand in node.inputs if operand}
+        return evaluate(node, feeds, self._opsets)
+
+
+def evaluate(node: NodeView, feeds: dict[str, AnyArray], opsets: dict[str, int]) -> AnyArray:
+    """Runs one single-output node on known inputs with the reference implementation."""
+    return evaluate_all(node, feeds, opsets)[0]
+
+
+def evaluate_all(
+    node: NodeView, feeds: dict[str, AnyArray], opsets: dict[str, int]
+) -> list[AnyArray]:
+    """Runs one node on known inputs and returns all its outputs."""
+    if node.op_type in ("Identity",):
+        return [feeds[node.inputs[0]]]
+    versions = opsets or {"": onnx.defs.onnx_opset_version()}
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [node.proto],
+            "one",
+            [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in feeds],
+            [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in node.outputs if n],
+        ),
+        opset_imports=[onnx.helper.make_opsetid(d, v) for d, v in versions.items()],
+    )
+    results = ReferenceEvaluator(model).run(None, feeds)
+    return [np.asarray(result) for result in results]
+
+
+def tensor_array(tensor: onnx.TensorProto, folder: Path) -> AnyArray:
+    """A tensor's values; external data is memory-mapped, not read."""
+    if not is_external(tensor):
+        return np.asarray(numpy_helper.to_array(tensor))
+    entries = external_entries(tensor)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    count = int(np.prod(tuple(tensor.dims), dtype=np.int64))
+    if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+        return np.asarray(numpy_helper.to_array(tensor, str(folder)))
+    if count == 0:
+        return np.zeros(tuple(tensor.dims), dtype)
+    mapped: AnyArray = np.memmap(
+        folder / entries["location"],
+        dtype=dtype,
+        mode="r",
+        offset=int(entries.get("offset", 0)),
+        shape=tuple(tensor.dims),
+    )
+    return mapped
+
+
+def _constant_tensor(node: NodeView) -> onnx.TensorProto | None:
+    """The value of a Constant node as a tensor, or None for strings and sparse values."""
+    if node.has_attr("value"):
+        value = node.attr("value")
+        if not isinstance(value, onnx.TensorProto):
+            raise InternalError(f"{node.label}: attribute 'value' is no tensor")
+        return value
+    for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
+        if node.has_attr(name):
+            return numpy_helper.from_array(np.array(node.attr(name), dtype))
+    for name, dtype in (("value_floats", np.float32), ("value_ints", np.int64)):
+        if node.has_attr(name):
+            return numpy_helper.from_array(np.array(list(node.attr(name)), dtype))
+    return None

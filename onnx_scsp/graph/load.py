@@ -1,0 +1,171 @@
+"""Reading a model file, with one clear sentence for each way in which that can fail.
+
+A model is untrusted input: external data must be plain files below the model's folder, and nothing
+in the file is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.model import Model, external_entries, is_external
+
+_CHUNK_BYTES = 1 << 22
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+    """Reads and checks an ONNX file; weights in external files stay where they are.
+
+    Args:
+        path: The `.onnx` file.
+
+    Returns:
+        The model as read.
+
+    Raises:
+        ModelError: The file is missing, is no valid ONNX model, or its external data is missing.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ModelError(f"{file}: no such file; give the path of an .onnx model")
+    if file.is_dir():
+        raise ModelError(f"{file} is a directory; give the path of an .onnx file")
+    proto = _parse(file)
+    external = _external_files(proto, file)
+    _check(file)
+    return Model(proto=proto, path=file, sha256=_sha256(file, external), external_files=external)
+
+
+def from_proto(proto: onnx.ModelProto) -> Model:
+    """Wraps a model that exists only in memory (no external data).
+
+    Args:
+        proto: The model; it must not be changed afterwards.
+
+    Returns:
+        A model without a path.
+
+    Raises:
+        ModelError: A tensor points to an external file.
+    """
+    if any(is_external(tensor) for tensor in tensors_of(proto)):
+        raise ModelError("a model in memory cannot refer to external data; load it from its file")
+    digest = hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    return Model(proto=proto, path=None, sha256=digest)
+
+
+def _parse(file: Path) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(file.read_bytes())
+    except DecodeError as error:
+        raise ModelError(
+            f"{file} is not a readable ONNX model (truncated, or another format)"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}") from error
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise ModelError(f"{file} is not an ONNX model: it holds no graph or no operator set")
+    return proto
+
+
+def _check(file: Path) -> None:
+    try:
+        onnx.checker.check_model(str(file))
+    except Exception as error:  # the checker raises several unrelated types
+        sentence = " ".join(str(error).split())[:300]
+        raise ModelError(f"{file} fails the ONNX checker: {sentence}") from error
+
+
+def tensors_of(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the model: initializers and attributes, subgraphs and functions included."""
+    yield from _graph_tensors(proto.graph)
+    for function in proto.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.TENSOR:
+            yield attribute.t
+        elif attribute.type == onnx.AttributeProto.TENSORS:
+            yield from attribute.tensors
+        elif attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _graph_tensors(attribute.g)
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            for graph in attribute.graphs:
+                yield from _graph_tensors(graph)
+
+
+def _external_files(proto: onnx.ModelProto, file: Path) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for tensor in tensors_of(proto):
+        if not is_external(tensor):
+            continue
+        location = external_entries(tensor).get("location", "")
+        if location not in found:
+            _check_location(location, tensor.name, file)
+            found[location] = None
+        _check_extent(tensor, file)
+    return tuple(found)
+
+
+def _check_location(location: str, tensor: str, file: Path) -> None:
+    relative = Path(location)
+    root = file.parent.resolve()
+    if not location or relative.is_absolute() or ".." in relative.parts:
+        raise ModelError(
+            f"{file}: tensor '{tensor}' points outside the model's folder ('{location}'); refused"
+        )
+    target = root / relative
+    if not target.exists():
+        raise ModelError(
+            f"{file}: external data file '{location}' is missing; put it beside the model"
+        )
+    if target.is_symlink() or not target.resolve().is_relative_to(root) or not target.is_file():
+        raise ModelError(f"{file}: external data '{location}' is not a plain file; refused")
+
+
+def _check_extent(tensor: onnx.TensorProto, file: Path) -> None:
+    entries = external_entries(tensor)
+    size_bytes = (file.parent / entries["location"]).stat().st_size
+    offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
+    if offset < 0 or length < 0 or offset + length > size_bytes:
+        raise ModelError(
+            f"{file}: external data file '{entries['location']}' is too short for tensor "
+            f"'{tensor.name}' ({size_bytes} bytes, {offset + length} needed)"
+        )
+
+
+def _sha256(file: Path, external: tuple[str, ...]) -> str:
+    main = _file_digest(file)
+    if not external:
+        return main.hexdigest()
+    for location in sorted(external):
+        main.update(_file_digest(file.parent / location).digest())
+    return main.hexdigest()
+
+
+def _file_digest(file: Path) -> hashlib._Hash:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest

@@ -1,0 +1,49 @@
+"""A loaded model: the proto as it was read, never changed, and where it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A model as loaded.
+
+    Attributes:
+        proto: The parsed file. Nothing in this package writes to it.
+        path: The file it came from, or None for a model that exists only in memory.
+        sha256: Hash of the file (and of its external data files, if any).
+        external_files: External data files, relative to the model's folder, in first-use order.
+    """
+
+    proto: onnx.ModelProto
+    path: Path | None
+    sha256: str
+    external_files: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Folder that external data locations are relative to."""
+        return self.path.parent if self.path is not None else Path()
+
+    @property
+    def opsets(self) -> dict[str, int]:
+        """Imported operator set version by domain; the default domain is ''."""
+        return {_domain(entry.domain): entry.version for entry in self.proto.opset_import}
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def is_external(tensor: onnx.TensorProto) -> bool:
+    """Whether the tensor's bytes live in another file."""
+    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
+
+
+def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    """The tensor's external data record: location, offset, length, checksum."""
+    return {entry.key: entry.value for entry in tensor.external_data}

@@ -1,0 +1,261 @@
+"""A patch on a model proto: the only way in which this package changes a graph.
+
+What a patch does not name is copied bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.constants import Constants
+from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.types import AnyArray, BoolArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """Changes to one model.
+
+    Attributes:
+        tensors: Stored constant -> new values, for all its uses.
+        copies: (node index, input index) -> new values, for one use of a shared constant.
+        attributes: Node index -> attribute -> new value (None removes it).
+        inputs: (node index, input index) -> new constant in place of whatever fed it.
+        masked: (node index, input index) -> (mask, values): entries to overwrite at run time.
+        dims: Value name -> axis -> new size, for declared shapes.
+    """
+
+    tensors: Mapping[str, AnyArray] = field(default_factory=dict)
+    copies: Mapping[tuple[int, int], AnyArray] = field(default_factory=dict)
+    attributes: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    inputs: Mapping[tuple[int, int], AnyArray] = field(default_factory=dict)
+    masked: Mapping[tuple[int, int], tuple[BoolArray, AnyArray]] = field(default_factory=dict)
+    dims: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the patch changes nothing."""
+        return not (
+            self.tensors or self.copies or self.attributes or self.inputs or self.masked or self.dims
+        )
+
+
+def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelProto:
+    """Applies a patch to a copy of the model's proto.
+
+    Args:
+        model: The model as loaded.
+        constants: Its constants.
+        patch: The changes.
+
+    Returns:
+        A new proto; untouched external tensors still point to the original data files.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    _Applier(proto, constants, patch).run()
+    return proto
+
+
+class _Applier:
+    """Carries one patch out on one copied proto."""
+
+    def __init__(self, proto: onnx.ModelProto, constants: Constants, patch: Patch) -> None:
+        self.graph = proto.graph
+        self.constants = constants
+        self.patch = patch
+        self.nodes = list(self.graph.node)
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.taken = _all_names(self.graph)
+        self.dead_before = self._unused()
+        self.removed: set[int] = set()
+        self.inserted: dict[int, list[onnx.NodeProto]] = {}
+
+    def run(self) -> None:
+        for name, array in self.patch.tensors.items():
+            self._write(name, array)
+        for (node, place), array in (*self.patch.copies.items(), *self.patch.inputs.items()):
+            self._set_input(node, place, array)
+        for (node, place), (mask, values) in self.patch.masked.items():
+            self._insert_where(node, place, mask, values)
+        for node, attributes in self.patch.attributes.items():
+            for name, value in attributes.items():
+                _set_attribute(self.nodes[node], name, value)
+        self._declare()
+        self._rebuild()
+
+    def _write(self, name: str, array: AnyArray) -> None:
+        if name in self.initializers:
+            _fill(self.initializers[name], array)
+            for value in self.graph.input:
+                if value.name == name:
+                    _set_dims(value, dict(enumerate(array.shape)))
+            return
+        view = self.constants.node(name)
+        if view.op_type == "Constant":
+            _set_constant(self.nodes[view.index], array)
+        elif self.constants.is_generated(name) and _is_uniform(array):
+            self._set_input(view.index, 0, np.array(array.shape, np.int64))
+            _set_fill(self.nodes[view.index], array)
+        else:
+            self.removed.add(view.index)
+            self.graph.initializer.append(numpy_helper.from_array(array, name))
+
+    def _set_input(self, node: int, place: int, array: AnyArray) -> None:
+        target = self.nodes[node]
+        base = target.input[place] if place < len(target.input) and target.input[place] else ""
+        name = self._fresh(base or f"{target.output[0]}_operand")
+        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        while len(target.input) <= place:
+            target.input.append("")
+        target.input[place] = name
+
+    def _insert_where(self, node: int, place: int, mask: BoolArray, values: AnyArray) -> None:
+        """Where(mask, values, computed): repairs the static entries of a dynamic vector."""
+        target = self.nodes[node]
+        computed = target.input[place]
+        names = [self._fresh(f"{computed}_{part}") for part in ("mask", "sizes", "mended")]
+        self.graph.initializer.append(numpy_helper.from_array(np.asarray(mask, bool), names[0]))
+        self.graph.initializer.append(numpy_helper.from_array(values, names[1]))
+        where = helper.make_node("Where", [names[0], names[1], computed], [names[2]], name=names[2])
+        self.inserted.setdefault(node, []).append(where)
+        target.input[place] = names[2]
+
+    def _fresh(self, base: str) -> str:
+        name, count = f"{base}_pruned", 1
+        while name in self.taken:
+            name, count = f"{base}_pruned{count}", count + 1
+        self.taken.add(name)
+        return name
+
+    def _declare(self) -> None:
+        for value in (*self.graph.value_info, *self.graph.output):
+            if value.name in self.patch.dims:
+                _set_dims(value, self.patch.dims[value.name])
+
+    def _unused(self) -> set[str]:
+        """Names of node outputs and initializers that nothing reads."""
+        read = {name for node in self.nodes for name in _reads(node)}
+        read |= {output.name for output in self.graph.output}
+        made = {name for node in self.nodes for name in node.output if name}
+        return (made | set(self.initializers)) - read
+
+    def _rebuild(self) -> None:
+        """Drops what the patch made unused and writes the node list once."""
+        alive = [index for index in range(len(self.nodes)) if index not in self.removed]
+        while True:
+            read = {name for index in alive for name in _reads(self.nodes[index])}
+            read |= {n for nodes in self.inserted.values() for node in nodes for n in node.input}
+            read |= {output.name for output in self.graph.output}
+            kept = [
+                index
+                for index in alive
+                if any(name in read or name in self.dead_before for name in self.nodes[index].output)
+                or not self.nodes[index].output
+            ]
+            if len(kept) == len(alive):
+                break
+            alive = kept
+        stale = [
+            index
+            for index, tensor in enumerate(self.graph.initializer)
+            if tensor.name not in read and tensor.name not in self.dead_before
+        ]
+        for index in reversed(stale):
+            name = self.graph.initializer[index].name
+            del self.graph.initializer[index]
+            for place in reversed(range(len(self.graph.input))):
+                if self.graph.input[place].name == name:
+                    del self.graph.input[place]
+        if len(alive) == len(self.nodes) and not self.inserted:
+            return
+        ordered: list[onnx.NodeProto] = []
+        for index in alive:
+            ordered.extend(self.inserted.get(index, ()))
+            ordered.append(self.nodes[index])
+        copies = [node.SerializeToString() for node in ordered]
+        del self.graph.node[:]
+        for data in copies:
+            self.graph.node.add().ParseFromString(data)
+
+
+def _all_names(graph: onnx.GraphProto) -> set[str]:
+    names = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    for node in graph.node:
+        names |= set(node.input) | set(node.output) | {node.name}
+    return names
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= _reads(inner)
+            names |= {output.name for output in graph.output}
+    return names
+
+
+def _fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
+    """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
+    fresh = numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
+    if fresh.data_type != tensor.data_type:
+        raise InternalError(f"tensor '{tensor.name}' would change its type")
+    location = external_entries(tensor).get("location") if is_external(tensor) else None
+    for field_name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+        tensor.ClearField(field_name)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.dims[:] = list(array.shape)
+    tensor.raw_data = fresh.raw_data
+    if location is not None:
+        # still marks where the tensor belongs; `save` moves the bytes out again
+        tensor.external_data.add(key="location", value=location)
+
+
+def _set_constant(node: onnx.NodeProto, array: AnyArray) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            _fill(attribute.t, array)
+            return
+    value = numpy_helper.from_array(np.ascontiguousarray(array))
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("value", value))
+
+
+def _set_fill(node: onnx.NodeProto, array: AnyArray) -> None:
+    if array.size:
+        _set_attribute(node, "value", numpy_helper.from_array(array.reshape(-1)[:1]))
+
+
+def _is_uniform(array: AnyArray) -> bool:
+    return bool(array.size == 0 or (array == array.reshape(-1)[0]).all())
+
+
+def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    for index, attribute in enumerate(node.attribute):
+        if attribute.name == name:
+            if value is None:
+                del node.attribute[index]
+                return
+            doc = attribute.doc_string
+            attribute.CopyFrom(helper.make_attribute(name, value))
+            if doc:
+                attribute.doc_string = doc
+            return
+    if value is not None:
+        node.attribute.append(helper.make_attribute(name, value))
+
+
+def _set_dims(value: onnx.ValueInfoProto, sizes: Mapping[int, int]) -> None:
+    dims = value.type.tensor_type.shape.dim
+    for axis, size in sizes.items():
+        if axis < len(dims):
+            dims[axis].dim_value = size

@@ -1,0 +1,144 @@
+"""The only place that talks to onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.shapes import InputSpec
+from onnx_scsp.types import AnyArray
+
+
+def open_session(
+    source: Path | bytes, *, threads: int = 1, optimise: bool = True
+) -> ort.InferenceSession:
+    """Opens a model on the CPU.
+
+    Args:
+        source: Path of the file, or the serialised model.
+        threads: Intra-op threads.
+        optimise: Whether the runtime may rewrite the graph.
+
+    Returns:
+        The session.
+
+    Raises:
+        ModelError: The runtime refuses the model.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=["CPUExecutionProvider"],
+        )
+    except Exception as error:  # the runtime raises many unrelated types
+        sentence = " ".join(str(error).split())[:300]
+        raise ModelError(f"onnxruntime cannot load the model: {sentence}") from error
+
+
+def run_session(
+    session: ort.InferenceSession, feeds: Mapping[str, AnyArray], names: list[str] | None = None
+) -> dict[str, AnyArray]:
+    """Runs a session once.
+
+    Args:
+        session: An open session.
+        feeds: Input name -> array.
+        names: Outputs wanted; all where None.
+
+    Returns:
+        Output name -> array.
+
+    Raises:
+        ModelError: The run fails.
+    """
+    wanted = names if names is not None else [output.name for output in session.get_outputs()]
+    try:
+        results = session.run(wanted, dict(feeds))
+    except Exception as error:
+        sentence = " ".join(str(error).split())[:300]
+        raise ModelError(f"onnxruntime cannot run the model: {sentence}") from error
+    return dict(zip(wanted, (np.asarray(result) for result in results), strict=True))
+
+
+def random_feeds(specs: Iterable[InputSpec], seed: int, batch: int | None = None) -> dict[str, AnyArray]:
+    """Random inputs: standard normal for floats, small non-negative numbers for integers.
+
+    Args:
+        specs: The inputs.
+        seed: Seed of the generator.
+        batch: Size for axis 0 where the file leaves it open.
+
+    Returns:
+        Input name -> array.
+    """
+    rng = np.random.default_rng(seed)
+    feeds: dict[str, AnyArray] = {}
+    for spec in specs:
+        shape = list(spec.shape)
+        if batch is not None and shape and spec.dynamic[0]:
+            shape[0] = batch
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(spec.elem_type)
+        if np.issubdtype(dtype, np.integer):
+            feeds[spec.name] = rng.integers(0, 2, shape).astype(dtype)
+        elif dtype == np.bool_:
+            feeds[spec.name] = rng.integers(0, 2, shape).astype(bool)
+        else:
+            feeds[spec.name] = rng.standard_normal(shape).astype(dtype)
+    return feeds
+
+
+def observe_shapes(
+    model: Model, specs: Iterable[InputSpec], names: Iterable[str]
+) -> dict[str, tuple[tuple[int, ...], int]]:
+    """Shapes and element types that some values have at run time.
+
+    Args:
+        model: The model.
+        specs: Concrete inputs.
+        names: Values to look at.
+
+    Returns:
+        Value name -> (shape, element type); empty where the runtime cannot run the model.
+    """
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model.proto)
+    present = {output.name for output in probe.graph.output}
+    for name in names:
+        if name not in present:
+            probe.graph.output.append(onnx.ValueInfoProto(name=name))
+    del probe.graph.value_info[:]
+    wanted = list(names)
+    try:
+        session = open_session(serialised(probe, model), optimise=False)
+        results = run_session(session, random_feeds(specs, seed=0), wanted)
+    except ModelError:
+        return {}  # shapes stay unknown, and what depends on them is frozen with that reason
+    return {
+        name: (tuple(value.shape), int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype)))
+        for name, value in results.items()
+    }
+
+
+def serialised(proto: onnx.ModelProto, model: Model) -> bytes:
+    """Bytes of a variant of `model`, external data resolved in place."""
+    if model.external_files:
+        from onnx.external_data_helper import load_external_data_for_model
+
+        copy = onnx.ModelProto()
+        copy.CopyFrom(proto)
+        load_external_data_for_model(copy, str(model.folder))
+        return bytes(copy.SerializeToString())
+    return bytes(proto.SerializeToString())

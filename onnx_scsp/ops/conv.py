@@ -1,0 +1,98 @@
+"""Conv and ConvTranspose, in any number of spatial dimensions, dense, grouped and depthwise.
+
+A grouped convolution with G groups couples position j of every group, on both sides: an equal
+number of channels has to stay in each.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_scsp.ops.mend import Mend
+from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.site import Site
+from onnx_scsp.types import FreezeReason, IntArray
+
+
+def _conv(site: Site) -> None:
+    """W is (O, C/G, *kernel)."""
+    if not _has_weight(site):
+        return
+    x, shape = site.x(0), site.shape(1)
+    groups = int(site.attr("group", 1))
+    out_channels, fan_in, kernel = shape[0], shape[1], int(np.prod(shape[2:]))
+    incoming = site.vector(x, 1)
+    outer = float(np.prod(site.out_shape()[2:]) * site.out_shape()[0] * kernel)
+    if groups > 1 and fan_in == 1:
+        out = np.repeat(incoming, out_channels // groups)
+        site.scales(1, 0, out)
+        site.cost(outer, out)
+    else:
+        read = _across_groups(site, incoming, groups)
+        made = site.fresh(out_channels // groups)
+        out = np.tile(made, groups)
+        site.reads(1, 1, read)
+        site.makes(1, 0, out)
+        site.cost(outer, out, read)
+    _bias(site, out)
+    site.emit(out.reshape(1, -1, *(1,) * (len(x.shape) - 2)))
+
+
+def _conv_transpose(site: Site) -> None:
+    """W is (C, O/G, *kernel)."""
+    if not _has_weight(site):
+        return
+    x, shape = site.x(0), site.shape(1)
+    groups = int(site.attr("group", 1))
+    in_channels, fan_out, kernel = shape[0], shape[1], int(np.prod(shape[2:]))
+    incoming = site.vector(x, 1)
+    outer = float(np.prod(x.shape[2:]) * x.shape[0] * kernel)
+    if groups > 1 and in_channels == groups and fan_out == 1:
+        out = incoming
+        site.scales(1, 0, out)
+        site.cost(outer, out)
+    else:
+        _across_groups(site, incoming, groups)
+        made = site.fresh(fan_out)
+        out = np.tile(made, groups)
+        site.reads(1, 0, incoming)
+        site.makes(1, 1, made)
+        site.cost(outer, incoming, made)
+    _bias(site, out)
+    site.emit(out.reshape(1, -1, *(1,) * (len(x.shape) - 2)))
+
+
+def _has_weight(site: Site) -> bool:
+    if site.is_const(1):
+        return True
+    detail = "its weight is computed at run time"
+    for index in range(2 if site.node.input(1) in site.facts.activations else 1):
+        site.freeze(site.x(index).labels, FreezeReason.COMPUTED_WEIGHT, detail)
+    site.emit_frozen(FreezeReason.COMPUTED_WEIGHT, detail)
+    return False
+
+
+def _across_groups(site: Site, incoming: IntArray, groups: int) -> IntArray:
+    """Couples position j of every group and returns the labels of one group's positions."""
+    rows = incoming.reshape(groups, -1)
+    site.equal(rows[:1], rows)
+    return rows[0]
+
+
+def _bias(site: Site, out: IntArray) -> None:
+    if site.has(2):
+        site.scales(2, 0, out)
+
+
+def _mend(mend: Mend) -> None:
+    """A depthwise convolution has as many groups as it has input channels."""
+    groups = int(mend.node.attr("group", 1))
+    channels = mend.in_shape(0)[1]
+    if groups > 1 and mend.old_shapes[mend.node.inputs[0]][1] == groups and channels != groups:
+        mend.attributes["group"] = channels
+
+
+RULES = (
+    OpRule(("Conv",), _conv, "makes channels; dense, grouped, depthwise; 1-D, 2-D, 3-D", _mend),
+    OpRule(("ConvTranspose",), _conv_transpose, "makes channels; dense, grouped, depthwise", _mend),
+)

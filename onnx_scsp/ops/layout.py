@@ -1,0 +1,173 @@
+"""Operators that only move data: the numpy operation itself, applied to the labels."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from onnx_scsp.ops.mend import Mend
+from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.site import Labelled, Site
+from onnx_scsp.types import AnyArray, FreezeReason, IntArray
+
+
+def _reshape(site: Site) -> None:
+    site.emit(reshape_labels(site.x(0), site.out_shape()))
+
+
+def reshape_labels(x: Labelled, target: tuple[int, ...]) -> IntArray:
+    """Labels of a reshaped activation, expanding only where axes are split or joined.
+
+    Args:
+        x: The activation.
+        target: Its new shape.
+
+    Returns:
+        Label array of rank `len(target)`, axes full or of size 1.
+    """
+    if 0 in x.shape:
+        return np.broadcast_to(x.labels.reshape(-1)[:1], (1,) * len(target))
+    pieces: list[tuple[tuple[int, ...], tuple[int, ...]]] = _blocks(x.shape, target)
+    axis = 0
+    source_view: list[int] = []
+    target_view: list[int] = []
+    expand: list[int] = []
+    for old, new in pieces:
+        axes = range(axis, axis + len(old))
+        if any(x.labels.shape[a] > 1 for a in axes):
+            expand.extend(axes)
+            source_view.extend(old)
+            target_view.extend(new)
+        else:
+            source_view.extend((1,) * len(old))
+            target_view.extend((1,) * len(new))
+        axis += len(old)
+    full = x.along(tuple(expand)) if expand else x.labels
+    return _squeeze_constant(np.ascontiguousarray(full).reshape(target_view))
+
+
+def _blocks(
+    old: tuple[int, ...], new: tuple[int, ...]
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Splits two shapes of equal size into the shortest runs of axes with equal products."""
+    pieces = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        i0, j0 = i, j
+        left = right = 1
+        if i < len(old):
+            left, i = old[i], i + 1
+        if j < len(new):
+            right, j = new[j], j + 1
+        while left != right:
+            if left < right:
+                left, i = left * old[i], i + 1
+            else:
+                right, j = right * new[j], j + 1
+        pieces.append((old[i0:i], new[j0:j]))
+    return pieces
+
+
+def _squeeze_constant(labels: IntArray) -> IntArray:
+    """Collapses axes along which the labels turn out not to vary."""
+    for axis, size in enumerate(labels.shape):
+        if size > 1:
+            first = labels.take([0], axis=axis)
+            if (labels == first).all():
+                labels = first
+    return labels
+
+
+def _transpose(site: Site) -> None:
+    x = site.x(0)
+    perm = site.attr("perm") or list(range(len(x.shape)))[::-1]
+    site.emit(np.transpose(x.labels, perm))
+
+
+def _expand(site: Site) -> None:
+    """Entries along an axis that grows from 1 are new slots: they may go with their neighbours."""
+    x, shape = site.x(0), site.out_shape()
+    labels = x.labels.reshape((1,) * (len(shape) - len(x.shape)) + x.labels.shape)
+    old = (1,) * (len(shape) - len(x.shape)) + x.shape
+    grown = [axis for axis in range(len(shape)) if old[axis] == 1 and shape[axis] > 1]
+    channel_like = [axis for axis in grown if axis == 1 and len(shape) > 2 and not x.varying]
+    if channel_like:
+        site.freeze(x.labels, FreezeReason.BROADCAST, "one channel is expanded to many")
+        free = site.fresh(shape[1])
+        site.emit(free.reshape(1, -1, *(1,) * (len(shape) - 2)))
+    else:
+        site.emit(labels)
+
+
+def _mend_target(mend: Mend) -> None:
+    """Reshape and Expand spell their output shape in input 1 (or in an attribute, opset < 5)."""
+    if not mend.is_cut():
+        return
+    required = np.array(mend.out_shape(), np.int64)
+    known = mend.known(1) if mend.node.input(1) else None
+    if known is None:
+        spelled = mend.node.attr("shape")
+        if spelled is not None:
+            mend.attributes["shape"] = [
+                old if old in (0, -1) else int(new)
+                for old, new in zip(spelled, required, strict=True)
+            ]
+            return
+        current = np.zeros_like(required)
+        mend.set_entries(1, required, np.ones(required.size, bool) | (current != required))
+        return
+    if mend.node.op_type == "Expand":
+        _mend_expand(mend, required, known.value)
+    else:
+        _mend_reshape(mend, required, known.value)
+
+
+def _mend_reshape(mend: Mend, required: IntArray, spelled: AnyArray) -> None:
+    allow_zero = bool(mend.node.attr("allowzero", 0))
+    before = mend.in_shape(0)
+    effective = spelled.astype(np.int64).copy()
+    for axis, size in enumerate(effective):
+        if size == 0 and not allow_zero:
+            effective[axis] = before[axis]
+    unknown = effective == -1
+    if unknown.any():
+        effective[unknown] = math.prod(before) // max(1, math.prod(effective[~unknown].tolist()))
+    wrong = effective != required
+    if not wrong.any():
+        return
+    # an entry of -1 or 0 that comes out right once the others are mended stays as it is
+    wrong &= ~unknown
+    mend.set_entries(1, required, wrong)
+
+
+def _mend_expand(mend: Mend, required: IntArray, spelled: AnyArray) -> None:
+    """A spelled 1 keeps the input's size; any other number has to be the new one."""
+    offset = len(required) - spelled.size
+    target = required[offset:]
+    mend.set_entries(1, target, (spelled != 1) & (spelled != target))
+
+
+def _squeeze(site: Site) -> None:
+    site.emit(reshape_labels(site.x(0), site.out_shape()))
+
+
+def _tile(site: Site) -> None:
+    """Repeats along axes without channels pass; repeating channels blocks them."""
+    x = site.x(0)
+    repeats = site.value(1)
+    if repeats is None or any(int(repeats[axis]) != 1 for axis in x.varying):
+        detail = "repeats channels" if repeats is not None else "repeats by a number unknown here"
+        site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
+        site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+    else:
+        site.emit(x.labels)
+
+
+RULES = (
+    OpRule(("Reshape",), _reshape, "moves labels; splits keep what stays rectangular", _mend_target),
+    OpRule(("Flatten", "Squeeze", "Unsqueeze"), _squeeze, "moves labels"),
+    OpRule(("Transpose",), _transpose, "moves labels"),
+    OpRule(("Expand",), _expand, "an expanded channel axis makes free slots", _mend_target),
+    OpRule(("Tile",), _tile, "repeats along axes without channels pass"),
+)

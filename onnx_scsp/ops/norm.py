@@ -1,0 +1,61 @@
+"""Normalisation. Per-channel kinds scale channels; kinds that average over channels block them."""
+
+from __future__ import annotations
+
+from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.site import Site
+from onnx_scsp.types import FreezeReason, IntArray
+
+
+def _per_channel(site: Site) -> None:
+    """BatchNormalization and InstanceNormalization: axis 1, one entry per channel and operand."""
+    x = site.x(0)
+    labels = site.vector(x, 1)
+    for index in range(1, len(site.node.inputs)):
+        site.scales(index, 0, labels)
+    site.emit(_channel_view(labels, len(x.shape)))
+    for index in range(1, len(site.node.outputs)):  # statistics of training mode
+        if site.node.outputs[index]:
+            detail = "its statistics outputs are in use (training mode)"
+            site.freeze(labels, FreezeReason.GRAPH_OUTPUT, detail)
+
+
+def _mixes(site: Site) -> None:
+    detail = "normalises over channels, so removing one changes the others"
+    for index, name in enumerate(site.node.inputs):
+        if name and not site.is_const(index):
+            site.freeze(site.x(index).labels, FreezeReason.MIXES_CHANNELS, detail)
+    site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+
+
+def _last_axes(site: Site) -> None:
+    """LayerNormalization and friends: blocks only labels on the axes it averages over."""
+    x = site.x(0)
+    axis = int(site.attr("axis", -1)) % len(x.shape)
+    if any(place >= axis for place in x.varying):
+        _mixes(site)
+    else:
+        site.emit(x.labels)
+
+
+def _channel_view(labels: IntArray, rank: int) -> IntArray:
+    return labels.reshape(1, -1, *(1,) * (rank - 2))
+
+
+RULES = (
+    OpRule(
+        ("BatchNormalization", "InstanceNormalization"),
+        _per_channel,
+        "scales channels one by one",
+    ),
+    OpRule(
+        ("LRN", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization"),
+        _mixes,
+        "normalises over channels: they stay",
+    ),
+    OpRule(
+        ("LayerNormalization", "RMSNormalization"),
+        _last_axes,
+        "channels on the normalised axes stay; on other axes they pass",
+    ),
+)

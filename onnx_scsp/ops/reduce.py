@@ -1,0 +1,78 @@
+"""Reductions, Softmax and ArgMax: fine over positions, a block over channels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.site import Labelled, Site
+from onnx_scsp.types import FreezeReason, IntArray
+
+_LINEAR = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+_CURVED = ("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+
+
+def _reduce(site: Site) -> None:
+    x = site.x(0)
+    axes = _axes(site, len(x.shape))
+    if axes is None or set(axes) & set(x.varying):
+        _mixes(site, x, f"{site.node.op_type} runs over channels")
+        return
+    keep = bool(site.attr("keepdims", 1))
+    site.emit(x.labels if keep else np.squeeze(x.labels, axis=tuple(axes)))
+
+
+def _curved_reduce(site: Site) -> None:
+    _reduce(site)
+    site.curve(site.x(0).labels)
+
+
+def _axes(site: Site, rank: int) -> list[int] | None:
+    """Reduced axes, or None where they are unknown."""
+    given = site.attr("axes")
+    if given is None and site.has(1):
+        value = site.value(1)
+        if value is None:
+            return None
+        given = [int(axis) for axis in value.reshape(-1)]
+    if not given:
+        return [] if site.attr("noop_with_empty_axes", 0) else list(range(rank))
+    return [int(axis) % rank for axis in given]
+
+
+def _softmax(site: Site) -> None:
+    """Before opset 13 the operator flattens: everything from `axis` on is one axis."""
+    x = site.x(0)
+    if site.opset < 13:
+        axis = int(site.attr("axis", 1)) % len(x.shape)
+        axes = set(range(axis, len(x.shape)))
+    else:
+        axes = {int(site.attr("axis", -1)) % len(x.shape)}
+    if axes & set(x.varying):
+        _mixes(site, x, f"{site.node.op_type} runs over channels")
+        return
+    site.curve(x.labels)
+    site.emit(x.labels)
+
+
+def _arg(site: Site) -> None:
+    x = site.x(0)
+    axis = int(site.attr("axis", 0)) % len(x.shape)
+    if axis in x.varying:
+        _mixes(site, x, f"{site.node.op_type} picks a channel number")
+        return
+    site.emit(x.labels if site.attr("keepdims", 1) else np.squeeze(x.labels, axis=axis))
+
+
+def _mixes(site: Site, x: Labelled, detail: str) -> None:
+    labels: IntArray = x.labels
+    site.freeze(labels, FreezeReason.MIXES_CHANNELS, detail)
+    site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+
+
+RULES = (
+    OpRule(_LINEAR, _reduce, "over positions it passes, over channels it blocks"),
+    OpRule(_CURVED, _curved_reduce, "over positions it passes, over channels it blocks"),
+    OpRule(("Softmax", "LogSoftmax", "Hardmax"), _softmax, "over other axes it passes"),
+    OpRule(("ArgMax", "ArgMin"), _arg, "over other axes it passes"),
+)

@@ -1,0 +1,263 @@
+"""What a rule sees of its node, and the facts it may state.
+
+Every activation carries an integer array of channel labels, of the activation's rank, each axis
+either full or of size 1 (the labels do not vary along it). Slots with equal labels, or with labels
+that facts equate, can only be removed together. A rule maps the labels of its inputs to labels of
+its outputs and may state
+
+    equal(a, b)                         these slots go together
+    makes/scales/reads(input, axis, v)  entries of a constant's axis belong to these labels
+    freeze(labels, reason, detail)      these slots stay
+    cost(coefficient, *vectors)         MACs = coefficient x kept entries of each vector
+    curve(labels)                       the operator does not commute with a positive factor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onnx_scsp.graph.constants import Constants, Source
+from onnx_scsp.graph.shapes import Walker
+from onnx_scsp.graph.view import NodeView
+from onnx_scsp.types import AnyArray, FreezeReason, IntArray, Role
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """An activation's concrete shape and its labels.
+
+    Attributes:
+        shape: Concrete shape.
+        labels: int64 array of the same rank; axes are full or of size 1.
+    """
+
+    shape: tuple[int, ...]
+    labels: IntArray
+
+    @property
+    def varying(self) -> tuple[int, ...]:
+        """Axes along which the labels differ."""
+        return tuple(axis for axis, size in enumerate(self.labels.shape) if size > 1)
+
+    @property
+    def full(self) -> IntArray:
+        """The labels broadcast to the activation's shape (a read-only view)."""
+        return np.broadcast_to(self.labels, self.shape)
+
+    def along(self, axes: tuple[int, ...]) -> IntArray:
+        """The labels with the given axes expanded to full size."""
+        target = tuple(
+            self.shape[axis] if axis in axes else size
+            for axis, size in enumerate(self.labels.shape)
+        )
+        return np.broadcast_to(self.labels, target)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemberFact:
+    """One use of one axis of a constant."""
+
+    use: str
+    source: Source
+    axis: int
+    role: Role
+    labels: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreezeFact:
+    """Labels that must stay, and why."""
+
+    labels: IntArray
+    reason: FreezeReason
+    node: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CostFact:
+    """MACs of a node: coefficient x the number of kept entries of each vector."""
+
+    node: str
+    coefficient: float
+    vectors: tuple[IntArray, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Facts:
+    """Everything that rules stated during one walk (grown by the walk, then only read)."""
+
+    n_labels: int = 0
+    equalities: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    members: list[MemberFact] = field(default_factory=list)
+    freezes: list[FreezeFact] = field(default_factory=list)
+    costs: list[CostFact] = field(default_factory=list)
+    curved: list[IntArray] = field(default_factory=list)
+    activations: dict[str, Labelled] = field(default_factory=dict)
+
+    def fresh(self, count: int) -> IntArray:
+        """`count` labels that no slot carries yet."""
+        start = self.n_labels
+        self.n_labels += count
+        return np.arange(start, start + count, dtype=np.int64)
+
+
+class Site:
+    """A node, its inputs' labels, and the place where its rule states facts."""
+
+    def __init__(
+        self,
+        node: NodeView,
+        facts: Facts,
+        walker: Walker,
+        constants: Constants,
+        opsets: Mapping[str, int],
+        is_static: Mapping[str, bool],
+    ) -> None:
+        self.node = node
+        self.facts = facts
+        self._walker = walker
+        self._constants = constants
+        self._opsets = opsets
+        self._is_static = is_static
+
+    # ---- what the rule may read -------------------------------------------------------------
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Attribute value, or the default."""
+        return self.node.attr(name, default)
+
+    @property
+    def opset(self) -> int:
+        """Operator set version of the node's domain."""
+        return self._opsets.get(self.node.domain, 1)
+
+    def has(self, index: int) -> bool:
+        """Whether input `index` is present."""
+        return bool(self.node.input(index))
+
+    def is_const(self, index: int) -> bool:
+        """Whether input `index` is a constant of the model."""
+        return self.node.input(index) in self._constants
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Concrete shape of input `index`."""
+        name = self.node.inputs[index]
+        return self._constants.shape(name) if name in self._constants else self._walker.shapes[name]
+
+    def out_shape(self, index: int = 0) -> tuple[int, ...]:
+        """Concrete shape of output `index`."""
+        return self._walker.shapes[self.node.outputs[index]]
+
+    def value(self, index: int) -> AnyArray | None:
+        """Value of a small input that is the same whatever the dynamic axes are, else None."""
+        name = self.node.input(index)
+        return self._walker.values.get(name) if self._is_static.get(name, True) else None
+
+    def x(self, index: int = 0) -> Labelled:
+        """Labels of activation `index`; a constant or shape value has one frozen label."""
+        name = self.node.inputs[index]
+        if name in self.facts.activations:
+            return self.facts.activations[name]
+        shape = self.shape(index)
+        label = self.facts.fresh(1)
+        self.freeze(label, FreezeReason.NO_PRODUCER, f"'{name}' is a constant used as data")
+        return Labelled(shape, label.reshape((1,) * len(shape)))
+
+    # ---- what the rule may state ------------------------------------------------------------
+
+    def emit(self, labels: IntArray, index: int = 0) -> None:
+        """Sets the labels of output `index` (any array that broadcasts to its shape)."""
+        name = self.node.outputs[index] if index < len(self.node.outputs) else ""
+        if not name:
+            return
+        shape = self.out_shape(index)
+        array = np.asarray(labels, np.int64)
+        array = array.reshape((1,) * (len(shape) - array.ndim) + array.shape)
+        self.facts.activations[name] = Labelled(shape, array)
+
+    def emit_frozen(self, reason: FreezeReason, detail: str) -> None:
+        """Gives every output one label that stays."""
+        for index, name in enumerate(self.node.outputs):
+            if name and name in self._walker.shapes:
+                label = self.fresh(1)
+                self.freeze(label, reason, detail)
+                self.emit(label, index)
+
+    def fresh(self, count: int) -> IntArray:
+        """New labels."""
+        return self.facts.fresh(count)
+
+    def equal(self, a: IntArray, b: IntArray) -> None:
+        """States that slots of two broadcastable label arrays go together."""
+        left, right = np.broadcast_arrays(a, b)
+        differ = left != right
+        if differ.any():
+            self.facts.equalities.append((left[differ], right[differ]))
+
+    def freeze(self, labels: IntArray, reason: FreezeReason, detail: str) -> None:
+        """States that these slots stay."""
+        self.facts.freezes.append(
+            FreezeFact(np.unique(labels), reason, self.node.label, detail)
+        )
+
+    def curve(self, labels: IntArray) -> None:
+        """States that the operator does not commute with a positive factor on these slots."""
+        self.facts.curved.append(np.unique(labels))
+
+    def cost(self, coefficient: float, *vectors: IntArray) -> None:
+        """States the node's MACs per run."""
+        self.facts.costs.append(CostFact(self.node.name, coefficient, vectors))
+
+    def vector(self, x: Labelled, axis: int) -> IntArray:
+        """Labels of the entries of one axis, shape (axis length,).
+
+        Entries of an axis go together across all other axes; labels that vary only along other
+        axes cannot be removed here and are frozen.
+        """
+        axis %= len(x.shape)
+        others = tuple(a for a in x.varying if a != axis)
+        if not others:
+            return np.ascontiguousarray(x.along((axis,)).reshape(-1))
+        if axis not in x.varying and x.shape[axis] != 1:
+            self.freeze(
+                x.labels,
+                FreezeReason.NOT_CHANNEL_AXIS,
+                f"channels lie on axis {others[0]}, the operator mixes axis {axis}",
+            )
+            label = self.fresh(1)
+            self.freeze(label, FreezeReason.NOT_CHANNEL_AXIS, "not the channel axis")
+            return np.repeat(label, x.shape[axis])
+        rows = np.moveaxis(x.along((axis,)), axis, 0).reshape(x.shape[axis], -1)
+        self.equal(rows[:, :1], rows)
+        return np.ascontiguousarray(rows[:, 0])
+
+    def makes(self, index: int, axis: int, labels: IntArray) -> None:
+        """Axis `axis` of constant input `index` is the filter axis of these channels."""
+        self._member(index, axis, Role.MAKES, labels)
+
+    def scales(self, index: int, axis: int, labels: IntArray) -> None:
+        """Axis `axis` of constant input `index` holds one entry per channel."""
+        self._member(index, axis, Role.SCALES, labels)
+
+    def reads(self, index: int, axis: int, labels: IntArray) -> None:
+        """Axis `axis` of constant input `index` is a consumer's input axis."""
+        self._member(index, axis, Role.READS, labels)
+
+    def _member(self, index: int, axis: int, role: Role, labels: IntArray) -> None:
+        name = self.node.inputs[index]
+        if name not in self._constants:
+            self.freeze(
+                labels, FreezeReason.COMPUTED_WEIGHT, f"input '{name}' is computed at run time"
+            )
+            return
+        source = self._constants.source(name)
+        stored = source.axes[axis]
+        if stored < 0:
+            return  # an inserted axis of size 1 carries no channels
+        use = f"{self.node.index}:{index}"
+        self.facts.members.append(MemberFact(use, source, stored, role, labels))

@@ -1,0 +1,294 @@
+"""Operators that join channels or take some of them: Concat, Split, Slice, Gather, Pad."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_scsp.ops.mend import Mend
+from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.site import Labelled, Site
+from onnx_scsp.types import FreezeReason, IntArray
+
+
+# ---- Concat ---------------------------------------------------------------------------------
+
+
+def _concat(site: Site) -> None:
+    shape = site.out_shape()
+    axis = int(site.attr("axis", 1)) % len(shape)
+    parts = [_part(site, index, axis) for index in range(len(site.node.inputs))]
+    parts = [part for part in parts if 0 not in part.shape]
+    others = tuple(sorted({a for part in parts for a in part.varying} - {axis}))
+    if others and not any(axis in part.varying for part in parts):
+        # joined along positions: channel c of every part is one channel
+        for part in parts[1:]:
+            site.equal(parts[0].labels, part.labels)
+        site.emit(np.broadcast_arrays(*(part.labels for part in parts))[0].copy())
+        return
+    expanded = [part.along((axis, *others)) for part in parts]
+    site.emit(np.concatenate(expanded, axis=axis))
+
+
+def _part(site: Site, index: int, axis: int) -> Labelled:
+    """A constant part has slots of its own along the joined axis."""
+    if not site.is_const(index):
+        return site.x(index)
+    shape = site.shape(index)
+    labels = site.fresh(shape[axis])
+    site.scales(index, axis, labels)
+    view = [1] * len(shape)
+    view[axis] = -1
+    return Labelled(shape, labels.reshape(view))
+
+
+# ---- Split ----------------------------------------------------------------------------------
+
+
+def _split(site: Site) -> None:
+    x = site.x(0)
+    axis = int(site.attr("axis", 0)) % len(x.shape)
+    start = 0
+    for index, name in enumerate(site.node.outputs):
+        stop = start + (site.out_shape(index)[axis] if name else 0)
+        site.emit(_range(x, axis, start, stop), index)
+        start = stop
+
+
+def _range(x: Labelled, axis: int, start: int, stop: int) -> IntArray:
+    if axis not in x.varying:
+        return x.labels
+    return np.take(x.labels, np.arange(start, stop), axis=axis)
+
+
+def _mend_split(mend: Mend) -> None:
+    axis = int(mend.node.attr("axis", 0)) % len(mend.in_shape(0))
+    sizes = [mend.new_shapes[name][axis] for name in mend.node.outputs]
+    if sizes == [mend.old_shapes[name][axis] for name in mend.node.outputs]:
+        return
+    if mend.opset < 13:
+        mend.attributes["split"] = sizes
+        return
+    known = mend.known(1)
+    if known is None:
+        mend.inputs[1] = np.array(sizes, np.int64)
+        mend.attributes["num_outputs"] = None
+    else:
+        required = np.array(sizes, np.int64)
+        mend.set_entries(1, required, required != known.value)
+
+
+# ---- Slice ----------------------------------------------------------------------------------
+
+
+def _slice(site: Site) -> None:
+    x = site.x(0)
+    bounds = _slice_operands(site, len(x.shape))
+    if bounds is None:
+        detail = "slices channels at bounds that are unknown before run time"
+        site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
+        site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
+        return
+    labels = x.labels
+    for axis, (start, stop, step) in bounds.items():
+        if axis not in x.varying:
+            continue
+        if step != 1:
+            detail = f"takes every {step}th channel"
+            site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
+        kept = np.arange(x.shape[axis])[slice(start, stop, step)]
+        labels = np.take(labels, kept, axis=axis)
+    site.emit(labels)
+
+
+def _slice_operands(site: Site, rank: int) -> dict[int, tuple[int, int | None, int]] | None:
+    """Axis -> python slice bounds; None where bounds on a channel axis are unknown."""
+    if site.opset < 10:
+        starts, ends = list(site.attr("starts")), list(site.attr("ends"))
+        axes = list(site.attr("axes") or range(len(starts)))
+        steps = [1] * len(starts)
+    else:
+        operands = [site.value(i) if site.has(i) else None for i in range(1, 5)]
+        known_axes = operands[2] if site.has(3) else None
+        if site.has(3) and known_axes is None:
+            return None
+        if operands[0] is None or operands[1] is None:
+            blocked = set(range(rank)) if known_axes is None else _axes_set(known_axes, rank)
+            return None if blocked & set(site.x(0).varying) else {}
+        starts, ends = operands[0].reshape(-1).tolist(), operands[1].reshape(-1).tolist()
+        axes = list(range(len(starts))) if known_axes is None else known_axes.reshape(-1).tolist()
+        steps = operands[3].reshape(-1).tolist() if operands[3] is not None else [1] * len(starts)
+    return {
+        int(axis) % rank: _python_bounds(int(start), int(end), int(step))
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True)
+    }
+
+
+def _axes_set(axes: IntArray, rank: int) -> set[int]:
+    return {int(axis) % rank for axis in axes.reshape(-1)}
+
+
+def _python_bounds(start: int, end: int, step: int) -> tuple[int, int | None, int]:
+    """ONNX spells "to the very front" of a negative step as a huge negative end."""
+    if step < 0 and end < -(2**30):
+        return start, None, step
+    return start, end, step
+
+
+def _mend_slice(mend: Mend) -> None:
+    source, rank = mend.node.inputs[0], len(mend.in_shape(0))
+    if not mend.is_cut():
+        return
+    uses_attributes = mend.opset < 10
+    if uses_attributes:
+        starts, ends = list(mend.node.attr("starts")), list(mend.node.attr("ends"))
+        axes = list(mend.node.attr("axes") or range(len(starts)))
+    else:
+        known = [mend.known(index) for index in (1, 2)]
+        if known[0] is None or known[1] is None:
+            return  # only axes without channels are sliced at unknown bounds
+        starts, ends = known[0].value.tolist(), known[1].value.tolist()
+        given = mend.known(3) if mend.node.input(3) else None
+        axes = given.value.tolist() if given is not None else list(range(len(starts)))
+    new_starts, new_ends = list(starts), list(ends)
+    for place, axis in enumerate(axes):
+        kept = mend.kept(source, int(axis) % rank)
+        if kept.all():
+            continue
+        first, last, _ = slice(int(starts[place]), int(ends[place])).indices(kept.size)
+        new_starts[place] = int(kept[:first].sum())
+        new_ends[place] = int(kept[:last].sum())
+    if uses_attributes:
+        mend.attributes["starts"], mend.attributes["ends"] = new_starts, new_ends
+        return
+    for index, old, new in ((1, starts, new_starts), (2, ends, new_ends)):
+        required = np.array(new, np.int64)
+        mend.set_entries(index, required, required != np.array(old, np.int64))
+
+
+# ---- Gather ---------------------------------------------------------------------------------
+
+
+def _gather(site: Site) -> None:
+    if site.is_const(0):
+        detail = "looks rows up in a table"
+        site.freeze(site.x(1).labels, FreezeReason.MIXES_CHANNELS, detail)
+        site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+        return
+    x = site.x(0)
+    axis = int(site.attr("axis", 0)) % len(x.shape)
+    if axis not in x.varying:
+        indices_rank = len(site.shape(1))
+        shape = (*x.labels.shape[:axis], *(1,) * indices_rank, *x.labels.shape[axis + 1 :])
+        site.emit(x.labels.reshape(shape))
+        return
+    indices = site.value(1)
+    if indices is None or indices.ndim != 1:
+        detail = "picks channels by an index that the cut cannot follow"
+        site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
+        site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
+        return
+    site.emit(np.take(x.labels, indices % x.shape[axis], axis=axis))
+
+
+def _mend_gather(mend: Mend) -> None:
+    source = mend.node.inputs[0]
+    if source not in mend.old_shapes or not mend.is_cut():
+        return
+    axis = int(mend.node.attr("axis", 0)) % len(mend.in_shape(0))
+    kept = mend.kept(source, axis)
+    known = mend.known(1)
+    if kept.all() or known is None:
+        return
+    indices = known.value % kept.size
+    places = np.cumsum(kept) - 1
+    mend.inputs[1] = places[indices[kept[indices]]].astype(known.value.dtype)
+
+
+# ---- Pad ------------------------------------------------------------------------------------
+
+
+def _pad(site: Site) -> None:
+    """Padding the channel axis makes slots that hold a constant: they may go with a neighbour."""
+    x = site.x(0)
+    amounts = _pad_amounts(site, len(x.shape))
+    if amounts is None:
+        detail = "pads channels by an amount that is unknown before run time"
+        if x.varying:
+            site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
+        site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
+        return
+    labels = x.labels
+    for axis in range(len(x.shape)):
+        before, after = amounts[axis]
+        if (before, after) == (0, 0) or (axis not in x.varying and axis != 1):
+            continue
+        if min(before, after) < 0 or site.attr("mode", "constant") != "constant":
+            detail = "pads the channel axis by copies or crops it"
+            site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
+            site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+            return
+        labels = Labelled(x.shape, labels).along((axis,)) if labels.shape[axis] == 1 else labels
+        labels = np.concatenate(
+            [_slots(site, labels, axis, before), labels, _slots(site, labels, axis, after)], axis
+        )
+    site.emit(labels)
+
+
+def _slots(site: Site, labels: IntArray, axis: int, count: int) -> IntArray:
+    shape = list(labels.shape)
+    shape[axis] = count
+    view = [1] * labels.ndim
+    view[axis] = count
+    return np.broadcast_to(site.fresh(count).reshape(view), shape)
+
+
+def _pad_amounts(site: Site, rank: int) -> list[tuple[int, int]] | None:
+    if site.opset < 11:
+        flat = list(site.attr("pads") or site.attr("paddings"))
+        axes = list(range(rank))
+    else:
+        pads, axes_value = site.value(1), site.value(3) if site.has(3) else None
+        if pads is None or (site.has(3) and axes_value is None):
+            return None
+        flat = [int(amount) for amount in pads.reshape(-1)]
+        axes = (
+            list(range(rank)) if axes_value is None else [int(a) % rank for a in axes_value]
+        )
+    amounts = [(0, 0)] * rank
+    for place, axis in enumerate(axes):
+        amounts[axis] = (flat[place], flat[place + len(axes)])
+    return amounts
+
+
+def _mend_pad(mend: Mend) -> None:
+    """The amounts on a cut axis become the numbers of slots that stay on either side."""
+    if not mend.is_cut():
+        return
+    source, out = mend.node.inputs[0], mend.node.outputs[0]
+    rank = len(mend.in_shape(0))
+    by_attribute = mend.opset < 11
+    known = None if by_attribute else mend.known(1)
+    given = mend.known(3) if mend.node.input(3) else None
+    axes = [int(a) % rank for a in given.value] if given is not None else list(range(rank))
+    original = mend.node.attr("pads") if by_attribute else mend.before[mend.node.inputs[1]]
+    required = np.array(original, np.int64).copy()
+    for place, axis in enumerate(axes):
+        kept_out, size = mend.kept(out, axis), mend.old_shapes[source][axis]
+        before = int(required[place])
+        if kept_out.all() or kept_out.size == size:
+            continue
+        required[place] = int(kept_out[:before].sum())
+        required[place + len(axes)] = int(kept_out[before + size :].sum())
+    if known is None:
+        mend.attributes["pads"] = required.tolist()
+    else:
+        mend.set_entries(1, required, required != known.value)
+
+
+RULES = (
+    OpRule(("Concat",), _concat, "joins label arrays; along positions it ties them"),
+    OpRule(("Split",), _split, "cuts label arrays; sizes are rewritten", _mend_split),
+    OpRule(("Slice",), _slice, "cuts label arrays; bounds are rewritten", _mend_slice),
+    OpRule(("Gather",), _gather, "takes channels by constant index", _mend_gather),
+    OpRule(("Pad",), _pad, "a padded channel axis makes free slots", _mend_pad),
+)

@@ -1,0 +1,337 @@
+"""The frozen records that stages hand to each other.
+
+Vocabulary: a *unit* is a set of channel slots, anywhere in the network, that can only be removed
+together; a *group* is a set of units that some producer makes side by side on one axis. Arrays in
+records are read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+AnyArray = NDArray[Any]
+
+
+class Role(str, Enum):
+    """What a tensor's axis does with the units along it."""
+
+    MAKES = "makes"  # the filter axis of a producer
+    SCALES = "scales"  # one entry per channel: bias, normalisation, slope, depthwise filter
+    READS = "reads"  # the input axis of a consumer
+
+
+class FreezeReason(str, Enum):
+    """Why channels must stay."""
+
+    GRAPH_INPUT = "GRAPH_INPUT"
+    GRAPH_OUTPUT = "GRAPH_OUTPUT"
+    NO_RULE = "NO_RULE"
+    MIXES_CHANNELS = "MIXES_CHANNELS"
+    BROADCAST = "BROADCAST"
+    NOT_CHANNEL_AXIS = "NOT_CHANNEL_AXIS"
+    UNKNOWN_SHAPE = "UNKNOWN_SHAPE"
+    DYNAMIC_VALUE = "DYNAMIC_VALUE"
+    COMPUTED_WEIGHT = "COMPUTED_WEIGHT"
+    SUBGRAPH = "SUBGRAPH"
+    NO_PRODUCER = "NO_PRODUCER"
+    SINGLE_UNIT = "SINGLE_UNIT"
+    UNEQUAL_SLOTS = "UNEQUAL_SLOTS"
+    IGNORED = "IGNORED"
+
+
+def read_only(array: AnyArray) -> AnyArray:
+    """Returns `array` with writing switched off (the same object)."""
+    array.setflags(write=False)
+    return array
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """One reason why a layer's channels stay.
+
+    Attributes:
+        reason: The kind of obstacle.
+        node: The node that blocks.
+        detail: One sentence on what that node does with the channels.
+        layers: Names of the producing nodes whose filters it blocks.
+    """
+
+    reason: FreezeReason
+    node: str
+    detail: str
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One axis of one constant tensor that carries units of a group.
+
+    Attributes:
+        tensor: Name of the initializer (or constant) in the file as loaded.
+        axis: The axis there.
+        role: What the axis does.
+        units: int array of shape (axis length,); the group's unit that owns each entry, -1 for
+            entries that are not of this group.
+        uses: `node:input` places that see this cut, only where other uses of the same tensor are
+            cut otherwise (the tensor is then copied per use); empty means every use.
+    """
+
+    tensor: str
+    axis: int
+    role: Role
+    units: IntArray
+    uses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelGroup:
+    """Units that are made side by side, and every tensor axis they occur on.
+
+    Attributes:
+        id: Stable name within one model, `g00`, `g01`, ...
+        n_units: How many units.
+        profile: int array (n_units,); units of equal profile occur equally often in every tensor
+            and activation, and are interchangeable: only they have comparable feature vectors.
+        members: Tensor axes, in graph order.
+        layers: Names of the nodes that make the units, in graph order.
+        homogeneous: Whether every operator between makers and readers commutes with a positive
+            factor (ReLU does, Sigmoid does not), so that scaled merging is meaningful.
+        macs: MACs per sample of the nodes that touch the group (groups overlap).
+    """
+
+    id: str
+    n_units: int
+    profile: IntArray
+    members: tuple[Member, ...]
+    layers: tuple[str, ...]
+    homogeneous: bool
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A producer with the normalisation and activation that follow it directly.
+
+    Attributes:
+        node: Name of the producing node (Conv, Gemm, ...).
+        op_type: Its operator.
+        weight: Source name of its weight tensor.
+        makes_axis: Axis of the filters in `weight`, -1 where the axis is not that of the source.
+        bias: Source name of its bias, or "".
+        norm: Name of the BatchNormalization that is its only reader, or "".
+        norm_tensors: Source names of (scale, shift, mean, variance), or ().
+        epsilon: The normalisation's epsilon.
+        activation: Operator of the activation that follows, or "".
+    """
+
+    node: str
+    op_type: str
+    weight: str
+    makes_axis: int
+    bias: str
+    norm: str
+    norm_tensors: tuple[str, ...]
+    epsilon: float
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMap:
+    """Everything that coupling found in one model.
+
+    Attributes:
+        model_sha256: Hash of the model the map belongs to.
+        groups: The prunable groups, in graph order.
+        frozen: Reasons for whatever is not prunable.
+        chains: Conv-BN-activation chains, in graph order.
+        ops_without_rule: Operator names that have no rule, sorted.
+    """
+
+    model_sha256: str
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+    chains: tuple[Chain, ...]
+    ops_without_rule: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitTable:
+    """Comparable units of one group (equal profile) as Gram matrices; no ONNX below this point.
+
+    A Gram matrix holds all that clustering and merging need, at n x n instead of n x features.
+
+    Attributes:
+        group: The group's id.
+        units: int (n,), the group's unit behind each row.
+        features: float64 (n, n), Gram matrix of the per-member normalised features.
+        signal: float64 (n, n), Gram matrix of the producers' slices with normalisation folded in
+            and the bias as one more entry, not normalised.
+        gain: float64 (n, n), entry (r, s): factor by which later per-channel filters scale r
+            relative to s (least squares); ones where there are none.
+        reader_energy: float64 (n,), squared size of each unit's reader slices.
+        homogeneous: Whether a positive factor passes from makers to readers.
+    """
+
+    group: str
+    units: IntArray
+    features: FloatArray
+    signal: FloatArray
+    gain: FloatArray
+    reader_energy: FloatArray
+    homogeneous: bool
+
+    @property
+    def n_units(self) -> int:
+        """Number of rows."""
+        return int(self.units.size)
+
+    @property
+    def energy(self) -> FloatArray:
+        """float64 (n,): what each unit contributes to its readers, producer times reader."""
+        return np.diagonal(self.signal) * self.reader_energy
+
+    @property
+    def dead(self) -> BoolArray:
+        """bool (n,): units whose producers are zero."""
+        size = np.diagonal(self.signal)
+        return size <= 1e-14 * max(float(size.max(initial=0.0)), 1e-300)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partition:
+    """Clusters of one set of comparable units.
+
+    Attributes:
+        labels: int (n,), cluster of each unit, 0..k-1.
+        k: Number of clusters.
+        eigenvalues: float64 (n,) of the normalised Laplacian, ascending.
+        components: Connected components of the affinity graph.
+    """
+
+    labels: IntArray
+    k: int
+    eigenvalues: FloatArray
+    components: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCut:
+    """What a plan does to one group.
+
+    Attributes:
+        group: The group's id.
+        n_units: Units before the cut.
+        keep: Units that stay, ascending.
+        absorbed_by: Removed unit -> the kept unit that takes over its readers.
+        scales: Removed unit -> factor on its reader slices when they are taken over.
+        score: Estimated share of the group's signal that is lost, 0..1.
+    """
+
+    group: str
+    n_units: int
+    keep: tuple[int, ...]
+    absorbed_by: Mapping[int, int] = field(default_factory=dict)
+    scales: Mapping[int, float] = field(default_factory=dict)
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrunePlan:
+    """The cuts, for one model. `members` and `frozen` make the file readable on its own."""
+
+    schema: int
+    model_sha256: str
+    config: Mapping[str, Any]
+    cuts: tuple[GroupCut, ...]
+    groups: tuple[ChannelGroup, ...]
+    frozen: tuple[Frozen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Size of a model: multiply-accumulates per sample, float constants, bytes on disk."""
+
+    macs: int
+    params: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verified statement.
+
+    Attributes:
+        name: Short name, stable.
+        passed: Whether it holds.
+        value: The measured figure, or None where there is none.
+        limit: What it is held against, or None.
+        detail: One sentence.
+    """
+
+    name: str
+    passed: bool
+    value: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """Checks in the order they ran; true when all of them passed."""
+
+    checks: tuple[Check, ...]
+
+    def __bool__(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Latency of one model: median and quartiles over interleaved runs."""
+
+    median_ms: float
+    q1_ms: float
+    q3_ms: float
+    runs: int
+
+    @property
+    def iqr_ms(self) -> float:
+        """Distance between the quartiles."""
+        return self.q3_ms - self.q1_ms
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """Two models timed side by side.
+
+    Attributes:
+        a: Timing of the first model.
+        b: Timing of the second.
+        ratio: Median of the per-round ratios b/a.
+        noise_floor: The same statistic, |ratio - 1|, for the first model against itself.
+        machine: What it ran on.
+        threads: Intra-op threads.
+        input_shapes: Input name -> shape.
+    """
+
+    a: Timing
+    b: Timing
+    ratio: float
+    noise_floor: float
+    machine: Mapping[str, str]
+    threads: int
+    input_shapes: Mapping[str, tuple[int, ...]]
