@@ -22,7 +22,11 @@ class PruneConfig:
         method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one.
         align: Channel counts are multiples of this where the group is wide enough; 1 = off.
         min_share: No group keeps less than this share of its units.
-        merge: Whether a kept unit takes over the readers of the units it stands for.
+        clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
+        criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a
+            cluster stays.
+        compensate: A name of the compensator table (`onnx_scsp.plan.COMPENSATORS`): `merge` lets a
+            kept unit take over the readers of those it stands for, `none` selects only.
         merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
         ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
         seed: For methods that draw random numbers.
@@ -33,7 +37,9 @@ class PruneConfig:
     method: str = "one-per-cluster"
     align: int = 4
     min_share: float = 0.1
-    merge: bool = True
+    clusterer: str = "spectral"
+    criterion: str = "energy"
+    compensate: str = "merge"
     merge_threshold: float = 0.5
     ignore: tuple[str, ...] = ()
     seed: int = 0

@@ -13,7 +13,7 @@ from onnx_scsp.graph.session import observe_shapes
 from onnx_scsp.graph.shapes import InputSpec, Walker, input_specs
 from onnx_scsp.graph.view import GraphView, NodeView, view
 from onnx_scsp.ops.rule import RuleTable
-from onnx_scsp.ops.site import Facts, Labelled, Site
+from onnx_scsp.ops.site import FreezeFact, Facts, Labelled, Site
 from onnx_scsp.types import FreezeReason
 
 
@@ -26,6 +26,7 @@ class Walk:
         constants: Its constants.
         specs: Inputs with concrete shapes.
         walker: Shapes and small values of every activation.
+        shadow: The same under other stand-ins for dynamic axes.
         is_static: Value name -> whether its known value is free of dynamic axes.
         facts: What the rules stated.
         ops_without_rule: Operators that occur and have no rule, sorted.
@@ -35,6 +36,7 @@ class Walk:
     constants: Constants
     specs: tuple[InputSpec, ...]
     walker: Walker
+    shadow: Walker
     is_static: Mapping[str, bool]
     facts: Facts
     ops_without_rule: tuple[str, ...]
@@ -71,7 +73,8 @@ def walk(
         site = Site(node, facts, walker, constants, model.opsets, is_static)
         _visit(site, rules, constants, walker, missing)
     _freeze_outputs(graph, facts)
-    return Walk(graph, constants, specs, walker, is_static, facts, tuple(sorted(missing)))
+    _freeze_other_uses(graph, constants, facts)
+    return Walk(graph, constants, specs, walker, shadow, is_static, facts, tuple(sorted(missing)))
 
 
 def shape_walk(
@@ -113,9 +116,37 @@ def _freeze_outputs(graph: GraphView, facts: Facts) -> None:
             _freeze(facts, labels, FreezeReason.GRAPH_OUTPUT, name, "channels of a graph output")
 
 
-def _freeze(facts: Facts, labels: object, reason: FreezeReason, where: str, detail: str) -> None:
-    from onnx_scsp.ops.site import FreezeFact
+def _freeze_other_uses(graph: GraphView, constants: Constants, facts: Facts) -> None:
+    """A constant that is also read where no rule saw its channels cannot be cut."""
+    seen: dict[str, set[str]] = {}
+    for fact in facts.members:
+        seen.setdefault(fact.source.name, set()).add(fact.use)
+    strangers = {name: _uses(graph, constants, name) - uses for name, uses in seen.items()}
+    for fact in facts.members:
+        if strangers[fact.source.name]:
+            where = min(strangers[fact.source.name])
+            detail = f"'{fact.source.name}' is also read elsewhere ({where})"
+            _freeze(facts, fact.labels, FreezeReason.SHARED_WEIGHT, fact.source.name, detail)
 
+
+def _uses(graph: GraphView, constants: Constants, name: str) -> set[str]:
+    """`node:input` places that read a constant, looking through views of it."""
+    uses = {f"output {name}"} if name in graph.outputs else set()
+    for node in graph.consumers.get(name, ()):
+        if name in node.captured:
+            uses.add(f"subgraph of {node.name}")
+        for place, operand in enumerate(node.inputs):
+            if operand != name:
+                continue
+            output = node.outputs[0]
+            if output in constants and constants.source(output).name != output:
+                uses |= _uses(graph, constants, output)
+            else:
+                uses.add(f"{node.index}:{place}")
+    return uses
+
+
+def _freeze(facts: Facts, labels: object, reason: FreezeReason, where: str, detail: str) -> None:
     facts.freezes.append(FreezeFact(np.unique(np.asarray(labels)), reason, where, detail))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnx_scsp.describe.criteria import CRITERIA, Criterion
 from onnx_scsp.describe.tables import Weights, unit_tables
 
-__all__ = ["Weights", "unit_tables"]
+__all__ = ["CRITERIA", "Criterion", "Weights", "unit_tables"]

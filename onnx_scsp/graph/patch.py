@@ -69,6 +69,7 @@ class _Applier:
 
     def __init__(self, proto: onnx.ModelProto, constants: Constants, patch: Patch) -> None:
         self.graph = proto.graph
+        self.lists_initializers = proto.ir_version < 4
         self.constants = constants
         self.patch = patch
         self.nodes = list(self.graph.node)
@@ -106,13 +107,13 @@ class _Applier:
             _set_fill(self.nodes[view.index], array)
         else:
             self.removed.add(view.index)
-            self.graph.initializer.append(numpy_helper.from_array(array, name))
+            self._add(name, array)
 
     def _set_input(self, node: int, place: int, array: AnyArray) -> None:
         target = self.nodes[node]
         base = target.input[place] if place < len(target.input) and target.input[place] else ""
         name = self._fresh(base or f"{target.output[0]}_operand")
-        self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self._add(name, array)
         while len(target.input) <= place:
             target.input.append("")
         target.input[place] = name
@@ -122,11 +123,20 @@ class _Applier:
         target = self.nodes[node]
         computed = target.input[place]
         names = [self._fresh(f"{computed}_{part}") for part in ("mask", "sizes", "mended")]
-        self.graph.initializer.append(numpy_helper.from_array(np.asarray(mask, bool), names[0]))
-        self.graph.initializer.append(numpy_helper.from_array(values, names[1]))
+        self._add(names[0], np.asarray(mask, bool))
+        self._add(names[1], values)
         where = helper.make_node("Where", [names[0], names[1], computed], [names[2]], name=names[2])
         self.inserted.setdefault(node, []).append(where)
         target.input[place] = names[2]
+
+    def _add(self, name: str, array: AnyArray) -> None:
+        """Adds an initializer; before IR version 4 every initializer is an input as well."""
+        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.graph.initializer.append(tensor)
+        if self.lists_initializers:
+            self.graph.input.append(
+                helper.make_tensor_value_info(name, tensor.data_type, list(array.shape))
+            )
 
     def _fresh(self, base: str) -> str:
         name, count = f"{base}_pruned", 1

@@ -83,6 +83,22 @@ def save(
     return total_bytes
 
 
+def write_variant(proto: onnx.ModelProto, model: Model, folder: Path) -> Path:
+    """Writes a changed copy of a model, with its external data, into a scratch folder.
+
+    Args:
+        proto: The changed proto.
+        model: The model it was made from.
+        folder: An existing, empty folder.
+
+    Returns:
+        Path of the written model.
+    """
+    main = folder / "variant.onnx"
+    _write(proto, model, folder, main)
+    return main
+
+
 def _write(
     proto: onnx.ModelProto | None, model: Model, folder: Path, target: Path
 ) -> list[tuple[Path, Path]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import onnxruntime as ort
 
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
 
@@ -122,8 +125,8 @@ def observe_shapes(
     del probe.graph.value_info[:]
     wanted = list(names)
     try:
-        session = open_session(serialised(probe, model), optimise=False)
-        results = run_session(session, random_feeds(specs, seed=0), wanted)
+        with open_variant(probe, model) as session:
+            results = run_session(session, random_feeds(specs, seed=0), wanted)
     except ModelError:
         return {}  # shapes stay unknown, and what depends on them is frozen with that reason
     return {
@@ -132,13 +135,23 @@ def observe_shapes(
     }
 
 
-def serialised(proto: onnx.ModelProto, model: Model) -> bytes:
-    """Bytes of a variant of `model`, external data resolved in place."""
-    if model.external_files:
-        from onnx.external_data_helper import load_external_data_for_model
+@contextmanager
+def open_variant(
+    proto: onnx.ModelProto, model: Model, *, threads: int = 1
+) -> Iterator[ort.InferenceSession]:
+    """Opens a changed copy of a model without optimisation, so that results compare exactly.
 
-        copy = onnx.ModelProto()
-        copy.CopyFrom(proto)
-        load_external_data_for_model(copy, str(model.folder))
-        return bytes(copy.SerializeToString())
-    return bytes(proto.SerializeToString())
+    Args:
+        proto: The changed proto.
+        model: The model it was made from; its external data is found through it.
+        threads: Intra-op threads.
+
+    Yields:
+        The session.
+    """
+    if not model.external_files:
+        yield open_session(proto.SerializeToString(), threads=threads, optimise=False)
+        return
+    with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
+        path = write_variant(proto, model, Path(folder))
+        yield open_session(path, threads=threads, optimise=False)

@@ -9,6 +9,7 @@ dynamic axis: those that differ.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +168,7 @@ class Walker:
         for name in constants.names():
             if constants.is_initializer(name) or not constants.is_derived(name):
                 self.learn_constant(constants, name)
+        self._given = frozenset(self.shapes)
 
     def learn_constant(self, constants: Constants, name: str) -> None:
         """Takes over a stored constant's shape, type and, where it is small, value."""
@@ -177,6 +179,19 @@ class Walker:
             self.types[name] = int(helper.np_dtype_to_tensor_dtype(value.dtype))
         else:
             self.types[name] = constants.elem_type(name)
+
+    def learn_value(self, name: str, value: AnyArray) -> None:
+        """Replaces a constant by a new value."""
+        self.values.pop(name, None)
+        self._learn(name, value)
+
+    def restart(self) -> Walker:
+        """A walker that knows the inputs and constants of this one, and nothing else yet."""
+        fresh = copy(self)
+        fresh.shapes = {name: self.shapes[name] for name in self._given}
+        fresh.types = {name: self.types[name] for name in self._given}
+        fresh.values = {name: self.values[name] for name in self._given if name in self.values}
+        return fresh
 
     def advance(self, node: NodeView) -> None:
         """Adds what is known of the node's outputs; unknown ones stay absent."""

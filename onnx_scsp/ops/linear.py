@@ -54,28 +54,21 @@ def _matmul_weight(site: Site, data: int, weight: int) -> None:
 
 
 def _matmul_activations(site: Site) -> None:
-    """Contracted slots go together; a free axis of one operand passes through."""
+    """A free axis of one operand passes through; contracted channels stay."""
     a, b = site.x(0), site.x(1)
     rank_a, rank_b = len(a.shape), len(b.shape)
     if min(rank_a, rank_b) < 2:
         _refuse(site, "one operand is a vector")
         return
-    outer = float(np.prod(site.out_shape()))
     places_a = {axis - rank_a for axis in a.varying}
     places_b = {axis - rank_b for axis in b.varying}
-    if places_a <= {-1} and places_b <= {-2} and places_a | places_b:
-        contracted = site.vector(a, -1)
-        site.equal(contracted, site.vector(b, -2))
-        site.curve(contracted)
-        site.cost(outer, contracted)
-        site.emit_frozen(FreezeReason.MIXES_CHANNELS, "a product of two activations")
-    elif not places_a and places_b == {-1}:
+    if not places_a and places_b == {-1}:
         _pass_through(site, b, a, -1)
     elif not places_b and places_a == {-2}:
         _pass_through(site, a, b, -2)
     else:
         _refuse(site, "both operands carry channels on axes that the product mixes")
-        site.cost(outer * a.shape[-1])
+        site.cost(float(np.prod(site.out_shape())) * a.shape[-1])
 
 
 def _pass_through(site: Site, carrier: Labelled, other: Labelled, place: int) -> None:
@@ -84,7 +77,8 @@ def _pass_through(site: Site, carrier: Labelled, other: Labelled, place: int) ->
     labels = site.vector(carrier, place)
     view = [1] * len(site.out_shape())
     view[place] = labels.size
-    site.cost(float(np.prod(site.out_shape())) / labels.size * other.shape[-1 if place == -1 else -2], labels)
+    contracted = other.shape[-1 if place == -1 else -2]
+    site.cost(float(np.prod(site.out_shape())) / labels.size * contracted, labels)
     site.emit(labels.reshape(view))
 
 
@@ -97,5 +91,5 @@ def _refuse(site: Site, detail: str) -> None:
 
 RULES = (
     OpRule(("Gemm",), _gemm, "makes and reads channels; a bias on the last axis scales"),
-    OpRule(("MatMul",), _matmul, "a constant operand is a weight; two activations contract"),
+    OpRule(("MatMul",), _matmul, "a constant operand is a weight; channels that two activations contract stay"),
 )

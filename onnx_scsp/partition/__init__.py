@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
-from onnx_scsp.partition.spectral import affinity, cosine, spectral_clusters, spectrum
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
-__all__ = ["affinity", "cosine", "spectral_clusters", "spectrum"]
+from onnx_scsp.partition.kmeans import kmeans_clusters
+from onnx_scsp.partition.spectral import (
+    affinity,
+    clone_classes,
+    cosine,
+    spectral_clusters,
+    spectrum,
+)
+from onnx_scsp.types import FloatArray, Partition
+
+__all__ = [
+    "CLUSTERERS",
+    "Clusterer",
+    "affinity",
+    "clone_classes",
+    "cosine",
+    "kmeans_clusters",
+    "spectral_clusters",
+    "spectrum",
+]
+
+Clusterer = Callable[[FloatArray, int], Partition]
+"""Feature Gram matrix (n, n) and k -> at most k clusters."""
+
+CLUSTERERS: Mapping[str, Clusterer] = MappingProxyType(
+    {"spectral": spectral_clusters, "kmeans": kmeans_clusters}
+)
+"""Clusterers by name. Extend a copy: `CLUSTERERS | {"mine": my_clusterer}`."""

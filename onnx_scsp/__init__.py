@@ -1,0 +1,81 @@
+"""onnx_scsp: structured channel pruning of exported CNNs, .onnx in, .onnx out.
+
+The flow, one folder per stage:
+
+    graph (load) -> couple -> describe -> partition -> plan -> surgery -> verify -> measure -> report
+
+Every public name is imported on first use, so that `import onnx_scsp` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onnx_scsp.config import PruneConfig, VerifyConfig
+    from onnx_scsp.couple import find_groups
+    from onnx_scsp.errors import ScspError
+    from onnx_scsp.graph.load import load
+    from onnx_scsp.measure import benchmark
+    from onnx_scsp.ops import RULES, OpRule, rule_table
+    from onnx_scsp.pipeline import PrunedModel, PruneResult, apply_plan, make_plan, prune, save, verify
+    from onnx_scsp.plan import Choices, plan_from_json, plan_to_json, read_plan
+
+_HOMES = {
+    "Choices": "onnx_scsp.plan",
+    "OpRule": "onnx_scsp.ops",
+    "PruneConfig": "onnx_scsp.config",
+    "PruneResult": "onnx_scsp.pipeline",
+    "PrunedModel": "onnx_scsp.pipeline",
+    "RULES": "onnx_scsp.ops",
+    "ScspError": "onnx_scsp.errors",
+    "VerifyConfig": "onnx_scsp.config",
+    "apply_plan": "onnx_scsp.pipeline",
+    "benchmark": "onnx_scsp.measure",
+    "find_groups": "onnx_scsp.couple",
+    "load": "onnx_scsp.graph.load",
+    "make_plan": "onnx_scsp.pipeline",
+    "plan_from_json": "onnx_scsp.plan",
+    "plan_to_json": "onnx_scsp.plan",
+    "prune": "onnx_scsp.pipeline",
+    "read_plan": "onnx_scsp.plan",
+    "rule_table": "onnx_scsp.ops",
+    "save": "onnx_scsp.pipeline",
+    "verify": "onnx_scsp.pipeline",
+}
+
+__all__ = [
+    "RULES",
+    "Choices",
+    "OpRule",
+    "PruneConfig",
+    "PruneResult",
+    "PrunedModel",
+    "ScspError",
+    "VerifyConfig",
+    "apply_plan",
+    "benchmark",
+    "find_groups",
+    "load",
+    "make_plan",
+    "plan_from_json",
+    "plan_to_json",
+    "prune",
+    "read_plan",
+    "rule_table",
+    "save",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'onnx_scsp' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

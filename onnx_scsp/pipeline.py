@@ -1,0 +1,395 @@
+"""The recipe: load, couple, plan, operate, verify, write."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnx_scsp.config import PruneConfig, VerifyConfig
+from onnx_scsp.couple import Coupling, find_coupling
+from onnx_scsp.errors import ModelError, OutputError, VerifyError
+from onnx_scsp.graph.load import load
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.save import check_output, save as save_proto
+from onnx_scsp.ops import RULES, RuleTable
+from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
+from onnx_scsp.plan.cost import count_params
+from onnx_scsp.surgery import operate
+from onnx_scsp.surgery.cut import kept_units
+from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
+from onnx_scsp.verify import verify_files
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(_what: str, _done: int, _total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrunedModel:
+    """A plan carried out, not yet written.
+
+    Attributes:
+        source: The model that was pruned.
+        proto: The result, or None where the plan removes nothing.
+        plan: The plan.
+        planned_macs: MACs that the plan foresees.
+    """
+
+    source: Model
+    proto: onnx.ModelProto | None
+    plan: PrunePlan
+    planned_macs: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PruneResult:
+    """What `prune` did.
+
+    Attributes:
+        output: The written file.
+        plan: The plan.
+        before: Cost of the input.
+        after: Cost of the output, measured on the written file.
+        target: Budget name and value.
+        achieved: The same figure, measured.
+        report: The checks.
+        seconds: Wall time by stage.
+        layers: Node name -> (channels before, channels after), for producing nodes.
+    """
+
+    output: Path
+    plan: PrunePlan
+    before: Cost
+    after: Cost
+    target: tuple[str, float]
+    achieved: float
+    report: VerifyReport
+    seconds: Mapping[str, float]
+    layers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def make_plan(
+    model: Model,
+    config: PruneConfig | None = None,
+    *,
+    rules: RuleTable = RULES,
+    choices: Choices | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    progress: Progress = _silent,
+) -> PrunePlan:
+    """Decides which channels of a model stay.
+
+    Args:
+        model: The model.
+        config: Budget and method.
+        rules: Operator rules.
+        choices: Tables of methods, clusterers, criteria, compensators.
+        input_shapes: Shapes for inputs with dynamic axes.
+        progress: Called with (what, done, total).
+
+    Returns:
+        The plan.
+
+    Raises:
+        ModelError: There is nothing to prune.
+        ConfigError: An option names nothing.
+        BudgetError: The budget cannot be reached.
+    """
+    config = config or PruneConfig()
+    coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
+    return plan_cuts(coupling, config, choices=choices, progress=progress)
+
+
+def apply_plan(
+    model: Model,
+    plan: PrunePlan,
+    *,
+    rules: RuleTable = RULES,
+    same_graph: bool = False,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> PrunedModel:
+    """Carries a plan out in memory; `save` writes the result.
+
+    Args:
+        model: The model that the plan was made for.
+        plan: The plan.
+        rules: Operator rules.
+        same_graph: Accept a plan made for other weights of the same graph.
+        input_shapes: Shapes for inputs with dynamic axes.
+
+    Returns:
+        The pruned model.
+
+    Raises:
+        PlanError: Plan and model do not belong together.
+    """
+    ignore = tuple(plan.config.get("ignore", ()))
+    coupling = find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes)
+    return _operate(coupling, rules, plan, same_graph=same_graph)
+
+
+def _operate(
+    coupling: Coupling, rules: RuleTable, plan: PrunePlan, *, same_graph: bool = False
+) -> PrunedModel:
+    proto = operate(coupling, rules, plan, same_graph=same_graph)
+    return PrunedModel(coupling.model, proto, plan, planned_macs(coupling, plan))
+
+
+def planned_macs(coupling: Coupling, plan: PrunePlan) -> int:
+    """MACs that remain after a plan, from the labels alone."""
+    keep = kept_units(coupling, plan)
+    total = 0.0
+    for term in coupling.costs:
+        counts = [float(((units < 0) | keep[units]).sum()) for units in term.vectors]
+        total += term.coefficient * float(np.prod(counts))
+    return round(total)
+
+
+def save(
+    model: Model | PrunedModel,
+    path: str | os.PathLike[str],
+    *,
+    check: Callable[[Path], None] | None = None,
+) -> int:
+    """Writes a model atomically, its external data beside it.
+
+    Args:
+        model: A loaded model (copied byte for byte) or a pruned one.
+        path: Output file.
+        check: Called with the finished temporary file; whatever it raises stops the writing.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        OutputError: The output cannot be written.
+    """
+    if isinstance(model, Model):
+        return save_proto(None, model, path, check)
+    return save_proto(model.proto, model.source, path, check)
+
+
+def verify(
+    a: Model | str | os.PathLike[str],
+    b: Model | PrunedModel | str | os.PathLike[str],
+    plan: PrunePlan | None = None,
+    *,
+    config: VerifyConfig | None = None,
+    data: Mapping[str, AnyArray] | None = None,
+    rules: RuleTable = RULES,
+) -> VerifyReport:
+    """Checks a result against its original.
+
+    Args:
+        a: The original.
+        b: The result; a pruned model in memory is written to a scratch folder first.
+        plan: The plan that led there (taken from a pruned model where None).
+        config: Tolerances and seeds.
+        data: Inputs for the fidelity figures.
+        rules: Operator rules, for measuring MACs.
+
+    Returns:
+        The checks.
+
+    Raises:
+        ModelError: A file cannot be read.
+        PlanError: The plan was made for another model.
+    """
+    first = a if isinstance(a, Model) else load(a)
+    if isinstance(b, PrunedModel):
+        with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
+            path = Path(folder) / "result.onnx"
+            save(b, path)
+            return _verify_pruned(first, path, b, plan or b.plan, config, data, rules)
+    second = b if isinstance(b, Model) else load(b)
+    macs = None
+    if plan is not None:
+        shapes = config.input_shapes if config is not None else None
+        ignore = tuple(plan.config.get("ignore", ()))
+        coupling = find_coupling(first, rules=rules, ignore=ignore, input_shapes=shapes)
+        measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
+        macs = (planned_macs(coupling, plan), measured)
+    return verify_files(first, second, plan, config=config, data=data, macs=macs)
+
+
+def _verify_pruned(
+    first: Model,
+    path: Path,
+    pruned: PrunedModel,
+    plan: PrunePlan,
+    config: VerifyConfig | None,
+    data: Mapping[str, AnyArray] | None,
+    rules: RuleTable,
+) -> VerifyReport:
+    second = load(path)
+    shapes = config.input_shapes if config is not None else None
+    measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
+    macs = (pruned.planned_macs, measured)
+    return verify_files(first, second, plan, config=config, data=data, macs=macs)
+
+
+def prune(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    config: PruneConfig | None = None,
+    *,
+    plan: PrunePlan | None = None,
+    plan_out: str | os.PathLike[str] | None = None,
+    verify_config: VerifyConfig | None = None,
+    verified: bool = True,
+    same_graph: bool = False,
+    data: Mapping[str, AnyArray] | None = None,
+    rules: RuleTable = RULES,
+    choices: Choices | None = None,
+    progress: Progress = _silent,
+) -> PruneResult:
+    """Plans (or takes a plan), cuts, verifies, writes.
+
+    Args:
+        model: Input file.
+        output: Output file; it appears only when every check has passed.
+        config: Budget and method.
+        plan: A plan to carry out instead of making one.
+        plan_out: Where to write the plan, after the checks have passed.
+        verify_config: Tolerances, seeds and input shapes.
+        verified: Whether to check before writing.
+        same_graph: Accept a plan made for other weights of the same graph.
+        data: Inputs for the fidelity figures.
+        rules: Operator rules.
+        choices: Tables of methods, clusterers, criteria, compensators.
+        progress: Called with (what, done, total).
+
+    Returns:
+        Figures, checks and the plan.
+
+    Raises:
+        ScspError: Any of its children, with one sentence; nothing is written then.
+    """
+    clock = _Clock()
+    config = config or PruneConfig()
+    checking = verify_config or VerifyConfig()
+    source = load(model)
+    check_output(source, Path(output))
+    if plan_out is not None:
+        _check_plan_output(source, Path(output), Path(plan_out))
+    clock.lap("load")
+    ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))
+    shapes = checking.input_shapes
+    coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
+    clock.lap("couple")
+    if plan is None:
+        plan = plan_cuts(coupling, config, choices=choices, progress=progress)
+    clock.lap("plan")
+    pruned = _operate(coupling, rules, plan, same_graph=same_graph)
+    plan = _rebased(plan, source) if same_graph else plan
+    clock.lap("cut")
+    found: list[tuple[Coupling, VerifyReport]] = []
+
+    def check(path: Path) -> None:
+        progress("verifying", 0, 1)
+        result = load(path)
+        after = find_coupling(result, rules=rules, input_shapes=shapes)
+        report = VerifyReport(())
+        if verified:
+            macs = (pruned.planned_macs, after.macs)
+            report = verify_files(source, result, plan, config=checking, data=data, macs=macs)
+            _require(report)
+        found.append((after, report))
+        progress("verifying", 1, 1)
+
+    size_bytes = save(pruned, output, check=check)
+    clock.lap("verify and write")
+    after, report = found[0]
+    if plan_out is not None:
+        Path(plan_out).write_text(plan_to_json(plan), encoding="utf-8")
+    before_cost = Cost(coupling.macs, count_params(coupling), _input_bytes(source))
+    after_cost = Cost(after.macs, count_params(after), size_bytes)
+    target = (str(plan.config.get("target", "")), float(plan.config.get("value", 0.0)))
+    return PruneResult(
+        output=Path(output),
+        plan=plan,
+        before=before_cost,
+        after=after_cost,
+        target=target,
+        achieved=_achieved(target[0], before_cost, after_cost, plan),
+        report=report,
+        seconds=clock.laps,
+        layers=_layers(coupling, after),
+    )
+
+
+def _require(report: VerifyReport) -> None:
+    if not report:
+        failed = "; ".join(
+            f"{check.name}: {check.detail}"
+            + (f" ({check.value:.3g}, limit {check.limit:.3g})" if check.limit is not None else "")
+            for check in report.failed
+            if check.value is not None or check.limit is None
+        )
+        raise VerifyError(f"the result fails verification and was not written: {failed}")
+
+
+def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
+    """The same plan under the hash of the model that it is now applied to."""
+    return PrunePlan(
+        plan.schema, source.sha256, plan.config, plan.cuts, plan.groups, plan.frozen
+    )
+
+
+def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:
+    check_output(source, plan_out)
+    if plan_out.resolve() == output.resolve():
+        raise OutputError(f"{plan_out} is named both for the model and for the plan")
+
+
+def _input_bytes(model: Model) -> int:
+    if model.path is None:
+        raise ModelError("the model has no file")
+    external = sum((model.folder / name).stat().st_size for name in model.external_files)
+    return model.path.stat().st_size + external
+
+
+def _achieved(target: str, before: Cost, after: Cost, plan: PrunePlan) -> float:
+    if target == "params":
+        return after.params / max(before.params, 1)
+    if target == "ratio":
+        kept = {cut.group: len(cut.keep) for cut in plan.cuts}
+        units = sum(group.n_units for group in plan.groups)
+        return sum(kept.get(g.id, g.n_units) for g in plan.groups) / max(units, 1)
+    return after.macs / max(before.macs, 1)
+
+
+def _layers(before: Coupling, after: Coupling) -> dict[str, tuple[int, int]]:
+    """Filters of every producing or per-channel layer, before and after."""
+    sizes: list[dict[str, int]] = []
+    for coupling in (before, after):
+        constants = coupling.walk.constants
+        sizes.append(
+            {
+                chain.node: constants.shape(chain.weight)[chain.makes_axis]
+                for chain in coupling.map.chains
+            }
+        )
+    return {name: (count, sizes[1].get(name, count)) for name, count in sizes[0].items()}
+
+
+class _Clock:
+    """Wall time by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name] = round(now - self._last, 4)
+        self._last = now

@@ -1,0 +1,171 @@
+"""What a model costs when each pool keeps k units: sums of products of linear counts.
+
+    count(axis) = fixed + sum_pool multiplicity(axis, pool) k(pool)
+    MACs        = sum_node coefficient(node) prod_axis count(axis)
+    params      = untouched + sum_tensor other(tensor) prod_axis count(axis)
+
+Units of one pool (one group, one profile) occur equally often on every axis, which makes counts
+linear in k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_scsp.couple import Coupling
+from onnx_scsp.types import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Comparable units of one group, the atom of the allocation.
+
+    Attributes:
+        group: Group id.
+        profile: Profile number within the group.
+        units: int (n,), the group's unit numbers.
+        global_units: int (n,), the same, numbered over the network.
+        step: Allowed counts are multiples of this (and n itself).
+        floor: Smallest allowed count.
+    """
+
+    group: str
+    profile: int
+    units: IntArray
+    global_units: IntArray
+    step: int
+    floor: int
+
+    @property
+    def size(self) -> int:
+        """Number of units."""
+        return int(self.units.size)
+
+    @property
+    def allowed(self) -> tuple[int, ...]:
+        """Counts that may stay, ascending."""
+        first = max(self.step, -(-self.floor // self.step) * self.step)
+        return (*range(first, self.size, self.step), self.size)
+
+    def below(self, k: int) -> int | None:
+        """The next smaller allowed count, or None."""
+        smaller = [count for count in self.allowed if count < k]
+        return smaller[-1] if smaller else None
+
+
+class CostModel:
+    """Cost as a function of the pools' counts, evaluated for many counts at once."""
+
+    def __init__(self, terms: list[tuple[float, tuple[IntArray, ...]]], pools: list[Pool], n: int):
+        pool_of = np.full(n + 1, -1)  # entry n serves unit -1
+        for index, pool in enumerate(pools):
+            pool_of[pool.global_units] = index
+        rows: dict[bytes, int] = {}
+        fixed: list[float] = []
+        counts: list[FloatArray] = []
+        places: list[tuple[int, ...]] = []
+        for _, vectors in terms:
+            place = []
+            for vector in vectors:
+                key = vector.tobytes()
+                if key not in rows:
+                    rows[key] = len(fixed)
+                    owner = pool_of[vector]
+                    fixed.append(float((owner < 0).sum()))
+                    owned = np.bincount(owner[owner >= 0], minlength=len(pools))
+                    weight = np.array([pool.size for pool in pools], float)
+                    counts.append(owned / np.maximum(weight, 1.0))
+                place.append(rows[key])
+            places.append(tuple(place))
+        self._fixed = np.array(fixed)
+        self._per_unit = np.array(counts).reshape(len(fixed), len(pools))
+        width = max((len(place) for place in places), default=0)
+        self._coefficient = np.array([coefficient for coefficient, _ in terms])
+        # a spare row of constant count 1 pads terms with fewer axes
+        self._place = np.full((len(terms), width), len(fixed))
+        for index, place in enumerate(places):
+            self._place[index, : len(place)] = place
+
+    def total(self, k: FloatArray) -> float:
+        """Cost when pool p keeps k[p] units."""
+        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
+        return float(self._coefficient @ counts[self._place].prod(axis=1))
+
+    def gradient(self, k: FloatArray) -> FloatArray:
+        """Derivative of the cost by each pool's count."""
+        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
+        factors = counts[self._place]
+        result = np.zeros(self._per_unit.shape[1])
+        padded = np.vstack([self._per_unit, np.zeros(self._per_unit.shape[1])])
+        for axis in range(factors.shape[1]):
+            others = np.delete(factors, axis, axis=1).prod(axis=1) * self._coefficient
+            by_row = np.bincount(self._place[:, axis], weights=others, minlength=counts.size)
+            result += by_row @ padded
+        return result
+
+
+def macs_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
+    """MACs as a function of the pools' counts."""
+    terms = [(term.coefficient, term.vectors) for term in coupling.costs]
+    return CostModel(terms, pools, coupling.n_units)
+
+
+def params_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
+    """Float constants as a function of the pools' counts."""
+    constants = coupling.walk.constants
+    terms: list[tuple[float, tuple[IntArray, ...]]] = []
+    touched = 0
+    for name, by_use in coupling.tensors.items():
+        if not constants.is_float(name):
+            continue
+        shape = constants.shape(name)
+        touched += constants.size(name)
+        for axes in by_use.values():
+            other = float(np.prod([s for axis, s in enumerate(shape) if axis not in axes]))
+            terms.append((other, tuple(axes.values())))
+    untouched = float(count_params(coupling) - touched)
+    return CostModel([*terms, (untouched, ())], pools, coupling.n_units)
+
+
+def count_params(coupling: Coupling) -> int:
+    """Elements of all floating-point constants stored in the model."""
+    constants = coupling.walk.constants
+    return sum(constants.size(name) for name in constants.names() if constants.is_float(name))
+
+
+def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
+    """Splits every group into its pools.
+
+    Args:
+        coupling: The coupling.
+        align: Channel counts shall be multiples of this.
+        min_share: Smallest share of units that stays.
+
+    Returns:
+        Pools in group order.
+    """
+    pools = []
+    for group in coupling.map.groups:
+        for profile in range(int(group.profile.max()) + 1):
+            mine = group.profile == profile
+            units = np.flatnonzero(mine)
+            step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
+            floor = max(1, int(np.ceil(min_share * units.size - 1e-9)))
+            offset = coupling.offsets[group.id]
+            pools.append(Pool(group.id, profile, units, units + offset, min(step, units.size), floor))
+    return pools
+
+
+def _multiplicity(members: object, mine: BoolArray) -> int:
+    """Entries per unit on the makes axes (greatest common divisor over the members)."""
+    from onnx_scsp.types import Member, Role
+
+    result = 0
+    for member in members:  # type: ignore[attr-defined]
+        assert isinstance(member, Member)
+        if member.role is Role.MAKES:
+            owned = int(mine[member.units[member.units >= 0]].sum())
+            result = int(np.gcd(result, owned // int(mine.sum())))
+    return max(result, 1)

@@ -1,0 +1,197 @@
+"""The plan file: a contract that others read and edit. Strict on the way in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_scsp.errors import PlanError
+from onnx_scsp.plan.planner import SCHEMA
+from onnx_scsp.types import (
+    ChannelGroup,
+    Frozen,
+    FreezeReason,
+    GroupCut,
+    Member,
+    PrunePlan,
+    Role,
+    read_only,
+)
+
+
+def plan_to_json(plan: PrunePlan) -> str:
+    """The plan as JSON text, one group per line so that a diff is readable."""
+    cuts = {cut.group: cut for cut in plan.cuts}
+    head = {"schema": plan.schema, "model_sha256": plan.model_sha256, "config": dict(plan.config)}
+    groups = [json.dumps(_group(group, cuts.get(group.id))) for group in plan.groups]
+    frozen = [json.dumps(_frozen(entry)) for entry in plan.frozen]
+    body = json.dumps(head, indent=1)[:-2]
+    return (
+        body
+        + ',\n "groups": [\n  '
+        + ",\n  ".join(groups)
+        + '\n ],\n "frozen": [\n  '
+        + ",\n  ".join(frozen)
+        + "\n ]\n}\n"
+    )
+
+
+def _group(group: ChannelGroup, cut: GroupCut | None) -> dict[str, Any]:
+    return {
+        "id": group.id,
+        "units": group.n_units,
+        "keep": list(cut.keep) if cut else list(range(group.n_units)),
+        "absorbed_by": {str(r): s for r, s in cut.absorbed_by.items()} if cut else {},
+        "scales": {str(r): s for r, s in cut.scales.items()} if cut else {},
+        "score": cut.score if cut else 0.0,
+        "profile": group.profile.tolist(),
+        "layers": list(group.layers),
+        "homogeneous": group.homogeneous,
+        "macs": group.macs,
+        "members": [_member(member) for member in group.members],
+    }
+
+
+def _member(member: Member) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "tensor": member.tensor,
+        "axis": member.axis,
+        "role": member.role.value,
+        "units": member.units.tolist(),
+    }
+    if member.uses:
+        record["uses"] = list(member.uses)
+    return record
+
+
+def _frozen(entry: Frozen) -> dict[str, Any]:
+    return {
+        "node": entry.node,
+        "reason": entry.reason.value,
+        "detail": entry.detail,
+        "layers": list(entry.layers),
+    }
+
+
+def plan_from_json(text: str, name: str = "the plan") -> PrunePlan:
+    """Reads a plan and checks that it agrees with itself.
+
+    Args:
+        text: JSON text.
+        name: What to call the plan in messages.
+
+    Returns:
+        The plan.
+
+    Raises:
+        PlanError: The text is no plan, or contradicts itself.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PlanError(
+            f"{name} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"
+        ) from error
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        raise PlanError(f"{name} is no plan of schema {SCHEMA}; make one with `onnx-scsp plan`")
+    try:
+        groups = tuple(_read_group(entry, name) for entry in data["groups"])
+        cuts = tuple(
+            cut
+            for cut in (_read_cut(entry, name) for entry in data["groups"])
+            if len(cut.keep) < cut.n_units
+        )
+        frozen = tuple(
+            Frozen(
+                FreezeReason(entry["reason"]),
+                str(entry["node"]),
+                str(entry["detail"]),
+                tuple(entry.get("layers", ())),
+            )
+            for entry in data["frozen"]
+        )
+        plan = PrunePlan(
+            SCHEMA, str(data["model_sha256"]), dict(data["config"]), cuts, groups, frozen
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PlanError(f"{name} is malformed: {type(error).__name__} at {error}") from error
+    ids = [group.id for group in groups]
+    if len(set(ids)) != len(ids):
+        raise PlanError(f"{name} names a group twice")
+    return plan
+
+
+def read_plan(path: Path) -> PrunePlan:
+    """Reads a plan file.
+
+    Raises:
+        PlanError: The file is missing, unreadable or no valid plan.
+    """
+    try:
+        return plan_from_json(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise PlanError(f"{path} cannot be read: {reason}") from error
+
+
+def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
+    n_units = int(entry["units"])
+    members = tuple(_read_member(member, n_units, entry["id"], name) for member in entry["members"])
+    profile = np.array(entry.get("profile", [0] * n_units), np.int64)
+    if profile.shape != (n_units,):
+        raise PlanError(f"{name}: group {entry['id']} has {n_units} units but another profile length")
+    return ChannelGroup(
+        id=str(entry["id"]),
+        n_units=n_units,
+        profile=read_only(profile),
+        members=members,
+        layers=tuple(entry.get("layers", ())),
+        homogeneous=bool(entry.get("homogeneous", False)),
+        macs=int(entry.get("macs", 0)),
+    )
+
+
+def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:
+    units = np.array(entry["units"], np.int64)
+    if units.ndim != 1 or (units.size and not (-1 <= units.min() and units.max() < n_units)):
+        raise PlanError(f"{name}: group {group}, tensor '{entry['tensor']}' names a unit out of range")
+    return Member(
+        str(entry["tensor"]),
+        int(entry["axis"]),
+        Role(entry["role"]),
+        read_only(units),
+        tuple(str(use) for use in entry.get("uses", ())),
+    )
+
+
+def _read_cut(entry: Mapping[str, Any], name: str) -> GroupCut:
+    where, n_units = f"{name}: group {entry['id']}", int(entry["units"])
+    keep = [_integer(unit, where) for unit in entry["keep"]]
+    if not keep:
+        raise PlanError(f"{where} keeps no unit; keep at least one")
+    if sorted(set(keep)) != sorted(keep) or not all(0 <= unit < n_units for unit in keep):
+        raise PlanError(f"{where}: 'keep' names a unit twice or out of range 0..{n_units - 1}")
+    kept = set(keep)
+    absorbed = {int(r): _integer(s, where) for r, s in dict(entry.get("absorbed_by", {})).items()}
+    for removed, survivor in absorbed.items():
+        if removed in kept or not 0 <= removed < n_units or survivor not in kept:
+            raise PlanError(
+                f"{where}: absorbed_by {removed} -> {survivor} contradicts 'keep' "
+                "(a removed unit is taken over by a kept one)"
+            )
+    scales = {int(r): float(s) for r, s in dict(entry.get("scales", {})).items()}
+    if not set(scales) <= set(absorbed) or not all(np.isfinite(s) for s in scales.values()):
+        raise PlanError(f"{where}: 'scales' names a unit that nothing absorbs, or is not finite")
+    return GroupCut(
+        str(entry["id"]), n_units, tuple(sorted(keep)), absorbed, scales, float(entry.get("score", 0))
+    )
+
+
+def _integer(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PlanError(f"{where}: '{value}' is no unit number")
+    return value

@@ -1,0 +1,116 @@
+"""Removing the entries of units that go, after their readers were handed to a survivor.
+
+    reader slice of survivor += scale x reader slice of removed          (double precision)
+    tensor <- tensor[entries whose unit stays], along every axis that carries units
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnx_scsp.couple import Coupling
+from onnx_scsp.graph.patch import Patch
+from onnx_scsp.types import AnyArray, BoolArray, IntArray, PrunePlan, Role
+
+Takeover = tuple[int, int, float]
+"""(removed unit, survivor, scale), in global unit numbers."""
+
+
+def kept_units(coupling: Coupling, plan: PrunePlan) -> BoolArray:
+    """bool (units of the network,): which ones stay."""
+    keep = np.ones(coupling.n_units, bool)
+    for cut in plan.cuts:
+        start = coupling.offsets[cut.group]
+        keep[start : start + cut.n_units] = False
+        keep[start + np.array(cut.keep, np.int64)] = True
+    return keep
+
+
+def takeovers(coupling: Coupling, plan: PrunePlan) -> list[Takeover]:
+    """Every absorption of the plan, in global unit numbers."""
+    return [
+        (
+            coupling.offsets[cut.group] + removed,
+            coupling.offsets[cut.group] + survivor,
+            float(cut.scales.get(removed, 1.0)),
+        )
+        for cut in plan.cuts
+        for removed, survivor in cut.absorbed_by.items()
+    ]
+
+
+def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
+    """New values for every tensor that carries a removed unit.
+
+    Args:
+        coupling: The model's groups.
+        plan: The plan.
+        keep: Units that stay.
+
+    Returns:
+        A patch of tensors and of per-use copies; nothing else is changed yet.
+    """
+    constants = coupling.walk.constants
+    merged = _readers_of(coupling)
+    absorbed = takeovers(coupling, plan)
+    tensors: dict[str, AnyArray] = {}
+    copies: dict[tuple[int, int], AnyArray] = {}
+    for name, by_use in coupling.tensors.items():
+        for use, axes in by_use.items():
+            touched = {axis: units for axis, units in axes.items() if not _stays(units, keep).all()}
+            if not touched:
+                continue
+            if use:
+                node, place = (int(part) for part in use.split(":"))
+                used = coupling.walk.graph.nodes[node].inputs[place]
+                mapping = constants.source(used).axes
+                touched = {mapping.index(axis): units for axis, units in touched.items()}
+                copies[node, place] = _take(constants.array(used), touched, keep)
+            else:
+                array = constants.array(name)
+                for axis in merged.get(name, ()):
+                    array = _merge(array, axis, axes[axis], absorbed)
+                tensors[name] = _take(array, touched, keep)
+    return Patch(tensors=tensors, copies=copies)
+
+
+def _readers_of(coupling: Coupling) -> Mapping[str, set[int]]:
+    """Tensor -> axes that read units."""
+    readers: dict[str, set[int]] = {}
+    for group in coupling.map.groups:
+        for member in group.members:
+            if member.role is Role.READS:
+                readers.setdefault(member.tensor, set()).add(member.axis)
+    return readers
+
+
+def _stays(units: IntArray, keep: BoolArray) -> BoolArray:
+    return (units < 0) | keep[units]
+
+
+def _take(array: AnyArray, axes: Mapping[int, IntArray], keep: BoolArray) -> AnyArray:
+    for axis, units in axes.items():
+        array = np.take(array, np.flatnonzero(_stays(units, keep)), axis=axis)
+    return np.ascontiguousarray(array)
+
+
+def _merge(array: AnyArray, axis: int, units: IntArray, absorbed: list[Takeover]) -> AnyArray:
+    """Adds the scaled slices of removed units to those of their survivors."""
+    places: dict[int, list[int]] = {}
+    for place, unit in enumerate(units.tolist()):
+        places.setdefault(unit, []).append(place)
+    sources, targets, scales = [], [], []
+    for removed, survivor, scale in absorbed:
+        # units of one profile occur equally often; the i-th occurrences correspond
+        for source, target in zip(places.get(removed, ()), places.get(survivor, ()), strict=True):
+            sources.append(source)
+            targets.append(target)
+            scales.append(scale)
+    if not sources:
+        return array
+    rows = np.moveaxis(array.astype(np.float64), axis, 0).copy()
+    weight = np.array(scales).reshape(-1, *(1,) * (rows.ndim - 1))
+    np.add.at(rows, targets, rows[sources] * weight)
+    return np.moveaxis(rows, 0, axis).astype(array.dtype)

@@ -1,0 +1,91 @@
+"""The operation: checks that plan and model belong together, cuts, mends, returns the new proto."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from onnx_scsp.couple import Coupling
+from onnx_scsp.errors import PlanError
+from onnx_scsp.graph.patch import apply_patch
+from onnx_scsp.ops.rule import RuleTable
+from onnx_scsp.surgery.cut import cut_tensors, kept_units
+from onnx_scsp.surgery.mend import mend_graph
+from onnx_scsp.types import ChannelGroup, Member, PrunePlan
+
+
+def operate(
+    coupling: Coupling, rules: RuleTable, plan: PrunePlan, *, same_graph: bool = False
+) -> onnx.ModelProto | None:
+    """Carries a plan out.
+
+    Args:
+        coupling: The model and its groups.
+        rules: Operator rules.
+        plan: The plan.
+        same_graph: Accept a plan made for other weights of the same graph.
+
+    Returns:
+        The pruned proto, or None where the plan removes nothing.
+
+    Raises:
+        PlanError: The plan was made for another model, or disagrees with its groups.
+    """
+    check_plan(coupling, plan, same_graph=same_graph)
+    if not plan.cuts:
+        return None
+    keep = kept_units(coupling, plan)
+    patch = mend_graph(coupling, rules, cut_tensors(coupling, plan, keep), keep)
+    return apply_patch(coupling.model, coupling.walk.constants, patch)
+
+
+def check_plan(coupling: Coupling, plan: PrunePlan, *, same_graph: bool = False) -> None:
+    """Refuses a plan that does not describe this model.
+
+    Raises:
+        PlanError: Hash, groups or members differ, or a tensor would be left empty.
+    """
+    if plan.model_sha256 != coupling.map.model_sha256 and not same_graph:
+        raise PlanError(
+            f"the plan was made for model {plan.model_sha256[:12]}..., this one is "
+            f"{coupling.map.model_sha256[:12]}...; make a new plan, or pass --same-graph if only "
+            "the weights differ"
+        )
+    known = {group.id: group for group in coupling.map.groups}
+    for group in plan.groups:
+        if group.id not in known or not _same_group(known[group.id], group):
+            raise PlanError(
+                f"group {group.id} of the plan is not as the model has it; members and units are "
+                "not to be edited, only 'keep' and 'absorbed_by'"
+            )
+    for cut in plan.cuts:
+        group = known[cut.group]
+        kept_profiles = set(group.profile[np.array(cut.keep, np.int64)].tolist())
+        missing = set(group.profile.tolist()) - kept_profiles
+        if missing:
+            raise PlanError(
+                f"group {cut.group} keeps none of the units with profile {min(missing)}; a tensor "
+                "would be left empty"
+            )
+        for removed, survivor in cut.absorbed_by.items():
+            if group.profile[removed] != group.profile[survivor]:
+                raise PlanError(
+                    f"group {cut.group}: unit {survivor} cannot take over {removed}, they occur in "
+                    "different places (profiles differ)"
+                )
+
+
+def _same_group(ours: ChannelGroup, theirs: ChannelGroup) -> bool:
+    return (
+        ours.n_units == theirs.n_units
+        and np.array_equal(ours.profile, theirs.profile)
+        and len(ours.members) == len(theirs.members)
+        and all(map(_same_member, ours.members, theirs.members))
+    )
+
+
+def _same_member(ours: Member, theirs: Member) -> bool:
+    return (
+        (ours.tensor, ours.axis, ours.role, ours.uses)
+        == (theirs.tensor, theirs.axis, theirs.role, theirs.uses)
+    ) and np.array_equal(ours.units, theirs.units)

@@ -1,0 +1,7 @@
+"""original + result -> report: structure, masked twin, permutation, fidelity."""
+
+from __future__ import annotations
+
+from onnx_scsp.verify.suite import verify_files
+
+__all__ = ["verify_files"]

@@ -1,0 +1,115 @@
+"""Running two models on the same inputs and measuring how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.types import AnyArray
+
+_SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "Tanh"})
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far two sets of outputs are apart.
+
+    Attributes:
+        largest: Largest absolute difference over the largest absolute output, worst output.
+        mean: Mean absolute difference over the mean absolute output, worst output.
+        finite: Whether all values of the second set are finite wherever the first set's are.
+        shapes_agree: Whether all shapes are equal.
+        agreement: Share of samples with the same largest class, for outputs that look like
+            class scores (two axes, at least two classes); None where there is no such output.
+    """
+
+    largest: float
+    mean: float
+    finite: bool
+    shapes_agree: bool
+    agreement: float | None
+
+
+def difference(a: Mapping[str, AnyArray], b: Mapping[str, AnyArray]) -> Difference:
+    """Compares outputs by name.
+
+    Args:
+        a: Reference outputs.
+        b: Outputs to judge; the same names.
+
+    Returns:
+        The worst figures over all outputs.
+    """
+    largest = mean = 0.0
+    finite = agree = True
+    agreement: float | None = None
+    for name, left in a.items():
+        right = b[name]
+        if left.shape != right.shape:
+            agree = False
+            continue
+        if not left.size:
+            continue
+        x, y = left.astype(np.float64), right.astype(np.float64)
+        sound = np.isfinite(x)
+        finite &= bool(np.isfinite(y[sound]).all())
+        x, y = np.where(sound, x, 0.0), np.where(sound & np.isfinite(y), y, 0.0)
+        gap = np.abs(x - y)
+        largest = max(largest, float(gap.max() / max(np.abs(x).max(), 1e-30)))
+        mean = max(mean, float(gap.mean() / max(np.abs(x).mean(), 1e-30)))
+        if left.ndim == 2 and left.shape[1] > 1:
+            same = float((x.argmax(axis=1) == y.argmax(axis=1)).mean())
+            agreement = same if agreement is None else min(agreement, same)
+    return Difference(largest, mean, finite, agree, agreement)
+
+
+def with_probes(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of the proto that also outputs the given inner values."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    present = {output.name for output in copy.graph.output}
+    for name in names:
+        if name not in present:
+            copy.graph.output.append(onnx.ValueInfoProto(name=name))
+    return copy
+
+
+def probes(proto: onnx.ModelProto) -> tuple[str, ...]:
+    """Inner values to compare besides the outputs: what goes into a squashing last operator.
+
+    A saturated Softmax or Sigmoid hides differences that its input shows.
+    """
+    outputs = {output.name for output in proto.graph.output}
+    return tuple(
+        node.input[0]
+        for node in proto.graph.node
+        if node.op_type in _SQUASHING and set(node.output) & outputs and node.input[0] not in outputs
+    )
+
+
+def outputs_of(
+    proto: onnx.ModelProto,
+    model: Model,
+    feeds: Mapping[str, AnyArray],
+    inner: tuple[str, ...],
+    threads: int,
+) -> dict[str, AnyArray]:
+    """Runs a variant of `model` once, without graph optimisation.
+
+    Args:
+        proto: The variant.
+        model: The model whose external data it refers to.
+        feeds: Inputs.
+        inner: Inner values wanted besides the outputs.
+        threads: Runtime threads.
+
+    Returns:
+        Value name -> array.
+    """
+    with open_variant(with_probes(proto, inner) if inner else proto, model, threads=threads) as s:
+        return run_session(s, feeds)

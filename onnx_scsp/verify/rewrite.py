@@ -1,0 +1,122 @@
+"""Variants of the original model for the oracles, made from the plan's members alone.
+
+Nothing here is shared with surgery: entries are addressed by the tensor, axis and unit numbers that
+the plan file spells out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import onnx
+
+from onnx_scsp.graph.constants import Constants
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.patch import Patch, apply_patch
+from onnx_scsp.graph.view import view
+from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
+
+Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
+
+
+def masked_twin(model: Model, plan: PrunePlan) -> onnx.ModelProto:
+    """The original with the readers' slices of the removed units zeroed.
+
+    A unit that the plan lets another take over first adds its slices, scaled, to that one's.
+
+    Args:
+        model: The original.
+        plan: The plan.
+
+    Returns:
+        A proto of the original's shapes that has to compute what the pruned model computes.
+    """
+    cuts = {cut.group: cut for cut in plan.cuts}
+
+    def mask(array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
+        return _mask(array, member, cuts[group.id])
+
+    return _rewrite(
+        model,
+        ((g, m) for g in plan.groups if g.id in cuts for m in g.members if m.role is Role.READS),
+        mask,
+    )
+
+
+def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
+    """The original with interchangeable units of every group permuted in all its members.
+
+    Args:
+        model: The original.
+        plan: Any plan of the model (its members matter, not its cuts).
+        seed: Seed of the permutations.
+
+    Returns:
+        A proto that has to compute what the original computes.
+    """
+    rng = np.random.default_rng(seed)
+    orders = {group.id: _shuffle(group.profile, rng) for group in plan.groups}
+
+    def permute(array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
+        return np.take(array, _source_places(member.units, orders[group.id]), axis=member.axis)
+
+    return _rewrite(model, ((g, m) for g in plan.groups for m in g.members), permute)
+
+
+def _shuffle(profile: IntArray, rng: np.random.Generator) -> IntArray:
+    """order[u]: the unit whose place u takes; units move within their profile."""
+    order = np.arange(profile.size)
+    for value in np.unique(profile):
+        members = np.flatnonzero(profile == value)
+        order[members] = members[rng.permutation(members.size)]
+    return order
+
+
+def _source_places(units: IntArray, order: IntArray) -> IntArray:
+    """For each entry the entry that moves here; the i-th occurrences of two units correspond."""
+    places: dict[int, list[int]] = {}
+    for place, unit in enumerate(units.tolist()):
+        places.setdefault(unit, []).append(place)
+    source = np.arange(units.size)
+    for unit, mine in places.items():
+        if unit >= 0:
+            source[mine] = places[int(order[unit])]
+    return source
+
+
+def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
+    places: dict[int, list[int]] = {}
+    for place, unit in enumerate(member.units.tolist()):
+        places.setdefault(unit, []).append(place)
+    rows = np.moveaxis(array, member.axis, 0).astype(np.float64)
+    for removed, survivor in cut.absorbed_by.items():
+        if removed in places:
+            rows[places[survivor]] += cut.scales.get(removed, 1.0) * rows[places[removed]]
+    gone = set(range(cut.n_units)) - set(cut.keep)
+    for unit in sorted(gone & set(places)):
+        rows[places[unit]] = 0.0
+    return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
+
+
+def _rewrite(
+    model: Model, members: Iterable[tuple[ChannelGroup, Member]], change: Rewrite
+) -> onnx.ModelProto:
+    graph = view(model.proto)
+    constants = Constants(model, graph)
+    tensors: dict[str, AnyArray] = {}
+    copies: dict[tuple[int, int], AnyArray] = {}
+    for group, member in members:
+        if not member.uses:
+            array = tensors.get(member.tensor)
+            array = constants.array(member.tensor) if array is None else array
+            tensors[member.tensor] = change(array, member, group)
+        for use in member.uses:
+            node, place = (int(part) for part in use.split(":"))
+            used = graph.nodes[node].inputs[place]
+            axis = constants.source(used).axes.index(member.axis)
+            local = Member(used, axis, member.role, member.units)
+            array = copies.get((node, place))
+            array = constants.array(used) if array is None else array
+            copies[node, place] = change(array, local, group)
+    return apply_patch(model, constants, Patch(tensors=tensors, copies=copies))

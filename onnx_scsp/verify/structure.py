@@ -1,0 +1,82 @@
+"""Is the result a valid model with the same face: checker, interface, runs at two batch sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import open_session, random_feeds, run_session
+from onnx_scsp.graph.shapes import InputSpec
+from onnx_scsp.types import Check
+from onnx_scsp.verify.compare import difference
+
+
+def check_structure(a: Model, b: Model) -> Check:
+    """The full ONNX checker, shape inference included, on the result.
+
+    Where the original itself does not pass shape inference, the plain checker has to do.
+    """
+    assert a.path is not None
+    assert b.path is not None
+    full = _passes(a.path, full=True) == ""
+    message = _passes(b.path, full=full)
+    detail = "full check" if full else "plain check (the original fails full shape inference)"
+    return Check("checker", message == "", detail=message or detail)
+
+
+def _passes(path: Path, *, full: bool) -> str:
+    try:
+        onnx.checker.check_model(str(path), full_check=full)
+    except Exception as error:  # the checker raises several unrelated types
+        return " ".join(str(error).split())[:300]
+    return ""
+
+
+def check_interface(a: Model, b: Model) -> Check:
+    """Same names, types and shapes of inputs and outputs."""
+    for kind in ("input", "output"):
+        before, after = _face(a, kind), _face(b, kind)
+        if before != after:
+            changed = sorted(set(before) ^ set(after)) or [
+                name for name in before if before[name] != after[name]
+            ]
+            return Check("interface", False, detail=f"{kind} '{changed[0]}' differs")
+    return Check("interface", True, detail="names, types and shapes of inputs and outputs")
+
+
+def _face(model: Model, kind: str) -> dict[str, bytes]:
+    graph = model.proto.graph
+    initializers = {tensor.name for tensor in graph.initializer}
+    return {
+        value.name: value.type.SerializeToString(deterministic=True)
+        for value in getattr(graph, kind)
+        if value.name not in initializers
+    }
+
+
+def check_runs(
+    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int
+) -> list[Check]:
+    """Both models load and run in onnxruntime, with equal output shapes and finite outputs."""
+    assert a.path is not None
+    assert b.path is not None
+    dynamic = any(spec.dynamic and spec.dynamic[0] for spec in specs)
+    batches = [1, 2] if dynamic else [None]
+    try:
+        first, second = (open_session(path, threads=threads) for path in (a.path, b.path))
+        shapes, finite = True, True
+        for batch in batches:
+            feeds = random_feeds(specs, seed, batch)
+            found = difference(run_session(first, feeds), run_session(second, feeds))
+            shapes &= found.shapes_agree
+            finite &= found.finite
+    except ModelError as error:
+        return [Check("runtime", False, detail=str(error))]
+    sizes = "batch 1 and 2" if dynamic else "the fixed batch"
+    return [
+        Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
+        Check("finite", finite, detail="no NaN or infinity where the original has none"),
+    ]

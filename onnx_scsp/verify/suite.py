@@ -1,0 +1,148 @@
+"""All checks in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from onnx_scsp.config import VerifyConfig
+from onnx_scsp.errors import ModelError, PlanError
+from onnx_scsp.graph.constants import Constants
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import open_session, random_feeds, run_session
+from onnx_scsp.graph.shapes import InputSpec, input_specs
+from onnx_scsp.graph.view import view
+from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
+from onnx_scsp.verify.compare import Difference, difference, outputs_of, probes
+from onnx_scsp.verify.rewrite import masked_twin, permuted
+from onnx_scsp.verify.structure import check_interface, check_runs, check_structure
+
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_FIDELITY_SAMPLES = 16
+
+
+def verify_files(
+    a: Model,
+    b: Model,
+    plan: PrunePlan | None = None,
+    *,
+    config: VerifyConfig | None = None,
+    data: Mapping[str, AnyArray] | None = None,
+    macs: tuple[int, int] | None = None,
+) -> VerifyReport:
+    """Checks a result against its original.
+
+    Args:
+        a: The original, loaded from its file.
+        b: The result, loaded from its file.
+        plan: The plan that led from a to b; without it the two oracles are skipped.
+        config: Tolerances and seeds.
+        data: Inputs for the fidelity figures, first axis the sample; random where None.
+        macs: MACs of the result as planned and as measured.
+
+    Returns:
+        The checks; fidelity figures are reported and always pass.
+
+    Raises:
+        PlanError: The plan was made for another model.
+    """
+    config = config or VerifyConfig()
+    if plan is not None and plan.model_sha256 != a.sha256:
+        raise PlanError(
+            f"the plan was made for model {plan.model_sha256[:12]}..., the first file is "
+            f"{a.sha256[:12]}..."
+        )
+    graph = view(a.proto)
+    specs = input_specs(a, graph, Constants(a, graph), config.input_shapes)
+    checks = [check_structure(a, b), check_interface(a, b)]
+    checks += check_runs(a, b, specs, config.seed, config.threads)
+    if plan is not None and all(check.passed for check in checks):
+        checks += _oracles(a, b, plan, specs, config)
+    if macs is not None:
+        planned, measured = macs
+        same = abs(planned - measured) <= max(1, round(1e-6 * planned))
+        detail = f"planned {planned}, measured {measured}"
+        checks.append(Check("macs", same, float(measured), float(planned), detail))
+    if all(check.passed for check in checks):
+        checks += _fidelity(a, b, specs, data, config)
+    return VerifyReport(tuple(checks))
+
+
+def _oracles(
+    a: Model, b: Model, plan: PrunePlan, specs: tuple[InputSpec, ...], config: VerifyConfig
+) -> list[Check]:
+    feeds = random_feeds(specs, config.seed + 1)
+    inner = probes(a.proto)
+    limit = config.half_tolerance if _is_half(a) else config.tolerance
+    try:
+        dense = outputs_of(a.proto, a, feeds, inner, config.threads)
+        pruned = outputs_of(b.proto, b, feeds, inner, config.threads)
+        twin = outputs_of(masked_twin(a, plan), a, feeds, inner, config.threads)
+        shuffled = permuted(a, plan, config.seed)
+        moved = outputs_of(shuffled, a, feeds, inner, config.threads)
+    except ModelError as error:
+        return [Check("masked twin", False, detail=str(error))]
+    return [
+        _oracle("masked twin", difference(twin, pruned), limit, "removal equals masking"),
+        _oracle("permutation", difference(dense, moved), limit, "coupled channels are complete"),
+    ]
+
+
+def _oracle(name: str, found: Difference, limit: float, detail: str) -> Check:
+    passed = found.shapes_agree and found.finite and found.largest <= limit
+    return Check(name, passed, found.largest, limit, detail)
+
+
+def _is_half(model: Model) -> bool:
+    kinds = {tensor.data_type for tensor in model.proto.graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in model.proto.graph.input}
+    return bool(kinds & set(_HALF))
+
+
+def _fidelity(
+    a: Model,
+    b: Model,
+    specs: tuple[InputSpec, ...],
+    data: Mapping[str, AnyArray] | None,
+    config: VerifyConfig,
+) -> list[Check]:
+    assert a.path is not None
+    assert b.path is not None
+    feeds = dict(data) if data is not None else random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES)
+    sessions = [open_session(path, threads=config.threads) for path in (a.path, b.path)]
+    static = all(spec.dynamic and spec.dynamic[0] for spec in specs)
+    found = _in_batches(sessions, feeds, specs, whole=static)
+    source = "given inputs" if data is not None else "random inputs"
+    checks = [
+        Check("largest output difference", True, found.largest, None, f"relative, {source}"),
+        Check("mean output difference", True, found.mean, None, f"relative, {source}"),
+    ]
+    if found.agreement is not None:
+        checks.append(Check("top-1 agreement", True, found.agreement, None, source))
+    return checks
+
+
+def _in_batches(
+    sessions: list[object],
+    feeds: Mapping[str, AnyArray],
+    specs: tuple[InputSpec, ...],
+    *,
+    whole: bool,
+) -> Difference:
+    """Runs all samples through both; models of fixed batch see them batch by batch."""
+    count = min((len(array) for array in feeds.values()), default=1)
+    size = 64 if whole else max(1, specs[0].shape[0] if specs and specs[0].shape else 1)
+    collected: list[list[dict[str, AnyArray]]] = [[], []]
+    for start in range(0, max(count - (0 if whole else size - 1), 1), size):
+        part = {name: array[start : start + size] for name, array in feeds.items()}
+        for place, session in enumerate(sessions):
+            collected[place].append(run_session(session, part))
+    joined = [
+        {name: np.concatenate([r[name].reshape(-1, *r[name].shape[1:]) for r in runs]) for name in runs[0]}
+        if runs[0] and all(array.ndim for array in runs[0].values())
+        else runs[0]
+        for runs in collected
+    ]
+    return difference(joined[0], joined[1])
