@@ -34,7 +34,7 @@ class PruneConfig:
 
     target: str = "macs"
     value: float = 0.5
-    method: str = "one-per-cluster"
+    method: str = "scsp"
     align: int = 4
     min_share: float = 0.1
     clusterer: str = "spectral"

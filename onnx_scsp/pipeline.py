@@ -17,10 +17,10 @@ from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import ModelError, OutputError, VerifyError
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.save import check_output, save as save_proto
+from onnx_scsp.graph.save import check_output, write_text
+from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.ops import RULES, RuleTable
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
-from onnx_scsp.plan.cost import count_params
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
@@ -310,9 +310,9 @@ def prune(
     clock.lap("verify and write")
     after, report = found[0]
     if plan_out is not None:
-        Path(plan_out).write_text(plan_to_json(plan), encoding="utf-8")
-    before_cost = Cost(coupling.macs, count_params(coupling), _input_bytes(source))
-    after_cost = Cost(after.macs, count_params(after), size_bytes)
+        write_text(plan_to_json(plan), plan_out)
+    before_cost = Cost(coupling.macs, coupling.map.params, _input_bytes(source))
+    after_cost = Cost(after.macs, after.map.params, size_bytes)
     target = (str(plan.config.get("target", "")), float(plan.config.get("value", 0.0)))
     return PruneResult(
         output=Path(output),
@@ -370,16 +370,11 @@ def _achieved(target: str, before: Cost, after: Cost, plan: PrunePlan) -> float:
 
 def _layers(before: Coupling, after: Coupling) -> dict[str, tuple[int, int]]:
     """Filters of every producing or per-channel layer, before and after."""
-    sizes: list[dict[str, int]] = []
-    for coupling in (before, after):
-        constants = coupling.walk.constants
-        sizes.append(
-            {
-                chain.node: constants.shape(chain.weight)[chain.makes_axis]
-                for chain in coupling.map.chains
-            }
-        )
-    return {name: (count, sizes[1].get(name, count)) for name, count in sizes[0].items()}
+    left = {layer.node: layer.channels for layer in after.map.layers}
+    return {
+        layer.node: (layer.channels, left.get(layer.node, layer.channels))
+        for layer in before.map.layers
+    }
 
 
 class _Clock:

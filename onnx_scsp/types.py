@@ -145,6 +145,27 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One node that makes channels or filters them one by one.
+
+    Attributes:
+        node: Its name.
+        op_type: Its operator.
+        channels: Entries of its filter axis.
+        free: How many of them belong to a prunable group.
+        macs: Its MACs per run.
+        groups: Ids of the groups its filters belong to.
+    """
+
+    node: str
+    op_type: str
+    channels: int
+    free: int
+    macs: int
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupMap:
     """Everything that coupling found in one model.
 
@@ -153,14 +174,22 @@ class GroupMap:
         groups: The prunable groups, in graph order.
         frozen: Reasons for whatever is not prunable.
         chains: Conv-BN-activation chains, in graph order.
+        layers: The nodes behind the chains, with sizes, in graph order.
         ops_without_rule: Operator names that have no rule, sorted.
+        macs: MACs per run at the concrete input shapes.
+        floor_macs: MACs that remain when every group keeps one unit of each profile.
+        params: Elements of the float constants.
     """
 
     model_sha256: str
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
     chains: tuple[Chain, ...]
+    layers: tuple[Layer, ...]
     ops_without_rule: tuple[str, ...]
+    macs: int
+    floor_macs: int
+    params: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

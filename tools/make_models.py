@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Trains a small residual CNN on handwritten digits and writes it as ONNX.
 
 A development tool: it needs torch, onnx, onnxruntime and scikit-learn. One list
@@ -12,9 +11,10 @@ graphs, which are built node by node with ``onnx.helper`` from the trained weigh
 from __future__ import annotations
 
 import argparse
-import sys
-import time
+import runpy
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "models"))
-
-from digits_data import digits_split  # noqa: E402
-
 EPS = 1e-5
 TOLERANCE = 1e-5
 BATCH = 64
@@ -39,6 +35,7 @@ WEIGHT_DECAY = 0.1
 LABEL_SMOOTHING = 0.05
 NOISE = 0.05
 FROZEN_SHARE = 0.4  # last part of the epochs, trained with fixed BN statistics
+Masks = dict[str, torch.Tensor]  # by name of a result: a factor for each of its channels
 
 
 @dataclass(frozen=True)
@@ -56,23 +53,13 @@ class Op:
 
 
 def conv_bn(
-    block: str,
-    src: str,
-    cin: int,
-    cout: int,
-    k: int = 3,
-    stride: int = 1,
-    groups: int = 1,
-    tag: str = "",
-    relu: bool = True,
+    block: str, src: str, cin: int, cout: int, *, tag: str = "", relu: bool = True, **more: int
 ) -> list[Op]:
-    """Describes a bias-free Conv, its BatchNormalization and, usually, a Relu."""
+    """Describes a bias-free Conv (3x3 by default), its BN and, usually, a Relu."""
     conv, bn, act = (f"{block}.{kind}{tag}" for kind in ("conv", "bn", "relu"))
-    ops = [
-        Op(conv, "Conv", (src,), cin, cout, k, stride, groups),
-        Op(bn, "BatchNormalization", (conv,), cout, cout),
-    ]
-    return [*ops, Op(act, "Relu", (bn,), cout, cout)] if relu else ops
+    ops = [Op(conv, "Conv", (src,), cin, cout, **{"k": 3, **more})]
+    ops += [Op(bn, "BatchNormalization", (conv,), cout, cout)]
+    return [*ops, Op(act, "Relu", (bn,))] if relu else ops
 
 
 OPS: list[Op] = [
@@ -80,12 +67,12 @@ OPS: list[Op] = [
     *conv_bn("block1", "stem.relu", 32, 32, tag="1"),
     *conv_bn("block1", "block1.relu1", 32, 32, tag="2", relu=False),
     Op("block1.add", "Add", ("block1.bn2", "stem.relu")),
-    Op("block1.relu2", "Relu", ("block1.add",), 32, 32),
+    Op("block1.relu2", "Relu", ("block1.add",)),
     *conv_bn("block2", "block1.relu2", 32, 64, stride=2, tag="1"),
     *conv_bn("block2", "block2.relu1", 64, 64, tag="2", relu=False),
     *conv_bn("block2.proj", "block1.relu2", 32, 64, k=1, stride=2, relu=False),
     Op("block2.add", "Add", ("block2.bn2", "block2.proj.bn")),
-    Op("block2.relu2", "Relu", ("block2.add",), 64, 64),
+    Op("block2.relu2", "Relu", ("block2.add",)),
     *conv_bn("separable.depthwise", "block2.relu2", 64, 64, groups=64),
     *conv_bn("separable.pointwise", "separable.depthwise.relu", 64, 64, k=1),
     *conv_bn("grouped", "separable.pointwise.relu", 64, 64, groups=4),
@@ -106,30 +93,20 @@ class DigitsNet(nn.Module):
         self.drop = 0.0
         self.layers = nn.ModuleDict()
         for op in OPS:
-            layer: nn.Module
+            key, sizes = op.name.replace(".", "/"), (op.cin, op.cout, op.k, op.stride, op.k // 2)
             if op.kind == "Conv":
-                pad, groups = op.k // 2, op.groups
-                layer = nn.Conv2d(op.cin, op.cout, op.k, op.stride, pad, groups=groups, bias=False)
+                self.layers[key] = nn.Conv2d(*sizes, groups=op.groups, bias=False)
             elif op.kind == "BatchNormalization":
-                layer = nn.BatchNorm2d(op.cout, eps=EPS)
+                self.layers[key] = nn.BatchNorm2d(op.cout, eps=EPS)
             elif op.kind == "Gemm":
-                layer = nn.Linear(op.cin, op.cout)
-            else:
-                continue
-            self.layers[op.name.replace(".", "/")] = layer
+                self.layers[key] = nn.Linear(op.cin, op.cout)
 
     def weights(self, name: str) -> dict[str, np.ndarray]:
         """Returns the trained arrays of the operator called ``name``."""
         state = self.layers[name.replace(".", "/")].state_dict()
-        return {part: tensor.numpy() for part, tensor in state.items()}
+        return {part: tensor.numpy() for part, tensor in state.items() if tensor.ndim}
 
-    def batchnorms(self) -> list[nn.BatchNorm2d]:
-        """Returns the BatchNormalization layers."""
-        return [layer for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)]
-
-    def forward(
-        self, image: torch.Tensor, masks: dict[str, torch.Tensor] | None = None
-    ) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, masks: Masks | None = None) -> torch.Tensor:
         """Runs ``OPS``; ``masks`` multiplies the channels of the named results."""
         value = {"image": image}
         for op in OPS:
@@ -194,7 +171,7 @@ def train(x: np.ndarray, y: np.ndarray, epochs: int, seed: int, drop: float) -> 
             logits = net(augment(images[pick], gen))
             loss = F.cross_entropy(logits, labels[pick], label_smoothing=LABEL_SMOOTHING)
             opt.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             opt.step()
             schedule.step()
             total += loss.item()
@@ -206,20 +183,13 @@ def train(x: np.ndarray, y: np.ndarray, epochs: int, seed: int, drop: float) -> 
 @torch.no_grad()
 def freeze_batchnorm(net: DigitsNet, images: torch.Tensor) -> None:
     """Takes the BN statistics from all clean images without dropout and fixes them."""
-    for layer in net.batchnorms():
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for layer in layers:
         layer.momentum = 1.0
     net.drop = 0.0
     net(images)
-    for layer in net.batchnorms():
+    for layer in layers:
         layer.eval()
-
-
-@torch.no_grad()
-def torch_logits(
-    net: DigitsNet, x: np.ndarray, masks: dict[str, torch.Tensor] | None = None
-) -> np.ndarray:
-    """Returns the logits of ``net`` in evaluation mode."""
-    return net.eval()(torch.from_numpy(x), masks).numpy()
 
 
 def top1(logits: np.ndarray, y: np.ndarray) -> float:
@@ -227,24 +197,25 @@ def top1(logits: np.ndarray, y: np.ndarray) -> float:
     return float((logits.argmax(1) == y).mean())
 
 
-def robustness(net: DigitsNet, x: np.ndarray, y: np.ndarray, share: float = 0.3) -> None:
+@torch.no_grad()
+def robustness(net: DigitsNet, x: torch.Tensor, y: np.ndarray, share: float = 0.3) -> None:
     """Prints accuracy after zeroing the weakest channels of the BN outputs.
 
     A channel's strength is the L2 norm of its filter after folding BN into it.
     Nothing is trained or measured again afterwards.
     """
-    masks: dict[str, torch.Tensor] = {}
+    masks: Masks = {}
     alone: list[tuple[float, str]] = []
-    for conv, bn in zip(OPS, OPS[1:], strict=False):
+    for conv, bn in pairwise(OPS):
         if conv.kind == "Conv":
             norm = np.linalg.norm(folded(net, conv, bn)[0].reshape(conv.cout, -1), axis=1)
             mask = torch.ones(conv.cout)
             mask[torch.from_numpy(np.argsort(norm)[: round(share * conv.cout)])] = 0
             masks[bn.name] = mask
-            alone.append((top1(torch_logits(net, x, {bn.name: mask}), y), conv.name))
+            alone.append((top1(net(x, {bn.name: mask}).numpy(), y), conv.name))
     print(
         f"weakest {share:.0%} of channels zeroed: {min(alone)[0]:.4f} at worst in one layer"
-        f" ({min(alone)[1]}), {top1(torch_logits(net, x, masks), y):.4f} in all at once"
+        f" ({min(alone)[1]}), {top1(net(x, masks).numpy(), y):.4f} in all at once"
     )
 
 
@@ -265,57 +236,42 @@ def build(net: DigitsNet, fold: bool) -> onnx.ModelProto:
     for op, following in zip(OPS, [*OPS[1:], OPS[-1]], strict=True):
         inputs = [result[name] for name in op.inputs]
         attrs: dict[str, Any] = {}
-        arrays: dict[str, np.ndarray] = {}
         if op.kind == "BatchNormalization":
             if fold:
                 result[op.name] = inputs[0]
                 continue
             attrs = {"epsilon": EPS}
-            arrays = net.weights(op.name)
-            del arrays["num_batches_tracked"]
         elif op.kind == "Conv":
             attrs = {"kernel_shape": [op.k] * 2, "strides": [op.stride] * 2}
             attrs |= {"pads": [op.k // 2] * 4, "dilations": [1, 1], "group": op.groups}
-            arrays = net.weights(op.name)
-            if fold:
-                arrays["weight"], arrays["bias"] = folded(net, op, following)
         elif op.kind == "Gemm":
             attrs = {"transB": 1}
-            arrays = net.weights(op.name)
         elif op.kind in ("Concat", "Flatten"):
             attrs = {"axis": 1}
+        arrays = net.weights(op.name) if op.cin else {}
+        if op.kind == "Conv" and fold:
+            arrays["weight"], arrays["bias"] = folded(net, op, following)
         for part, array in arrays.items():
             inputs.append(f"{op.name}.{part}")
             tensors.append(numpy_helper.from_array(array, inputs[-1]))
         result[op.name] = "logits" if op is OPS[-1] else f"{op.name}.out"
         nodes.append(helper.make_node(op.kind, inputs, [result[op.name]], name=op.name, **attrs))
 
-    image = helper.make_tensor_value_info(
-        "image", TensorProto.FLOAT, ["batch", 1, 8, 8], "Grey digits, pixel / 16, in 0..1."
-    )
-    logits = helper.make_tensor_value_info(
-        "logits", TensorProto.FLOAT, ["batch", 10], "One unnormalised score for each digit 0..9."
-    )
-    form = "folded into Conv" if fold else "kept as nodes"
+    value = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    image = value("image", shape=["batch", 1, 8, 8], doc_string="Grey digits, pixel / 16.")
+    logits = value("logits", shape=["batch", 10], doc_string="A raw score for each digit.")
+    name, form = ("digits_folded", "folded into Conv") if fold else ("digits_bn", "kept as nodes")
     text = f"Small residual CNN for 8x8 handwritten digits; BatchNormalization {form}."
-    name = "digits_folded" if fold else "digits_bn"
     graph = helper.make_graph(nodes, name, [image], [logits], tensors, doc_string=text)
-    return helper.make_model(
-        graph,
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
-        producer_name="tools/make_models.py",
-        doc_string=text,
-    )
+    opsets = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8, doc_string=text)
 
 
 def onnx_logits(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     """Runs ``model`` in onnxruntime on one thread."""
-    options = ort.SessionOptions()
+    options, where = ort.SessionOptions(), ["CPUExecutionProvider"]
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=where)
     return np.asarray(session.run(["logits"], {"image": x})[0])
 
 
@@ -338,23 +294,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--drop", type=float, default=0.15, help="mean rate of Dropout2d")
-    parser.add_argument(
-        "--validate", action="store_true", help="judge on 297 training images, write nothing"
-    )
+    text = "train on 1000 training images, judge on the other 297, write nothing"
+    parser.add_argument("--validate", action="store_true", help=text)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
-    x_train, y_train, x_test, y_test = digits_split()
+    data = runpy.run_path(str(ROOT / "models" / "digits_data.py"))
+    x_train, y_train, x_test, y_test = data["digits_split"]()
     if args.validate:
         x_test, x_train = x_train[1000:], x_train[:1000]
         y_test, y_train = y_train[1000:], y_train[:1000]
-    start = time.perf_counter()
     net = train(x_train, y_train, args.epochs, args.seed, args.drop)
-    print(f"trained in {time.perf_counter() - start:.0f} s")
-    expected = torch_logits(net, x_test)
+    with torch.no_grad():
+        expected = net(torch.from_numpy(x_test)).numpy()
     print(f"torch: top-1 {top1(expected, y_test):.4f} of {len(y_test)}")
-    robustness(net, x_test, y_test)
+    robustness(net, torch.from_numpy(x_test), y_test)
     if args.validate:
         return
 
@@ -365,17 +320,15 @@ def main() -> None:
         gap, accuracy = float(np.abs(got - expected).max()), top1(got, y_test)
         if gap > TOLERANCE:
             raise SystemExit(f"{model.graph.name}: differs from torch by {gap:.2e}")
-        helper.set_model_props(
-            model,
-            {
-                "task": "classify an 8x8 grey image of a handwritten digit (0..9)",
-                "dataset": "scikit-learn load_digits (UCI optdigits test part, CC BY 4.0)",
-                "split": "models/digits_data.py: 1297 training, 500 held-out images",
-                "held_out_top1": f"{accuracy:.4f}",
-                "made_by": f"tools/make_models.py --epochs {args.epochs} --seed {args.seed}"
-                f" --drop {args.drop:g}, torch {torch.__version__}, onnx {onnx.__version__}",
-            },
-        )
+        props = {
+            "task": "classify an 8x8 grey image of a handwritten digit (0..9)",
+            "dataset": "scikit-learn load_digits (UCI optdigits test part, CC BY 4.0)",
+            "split": "models/digits_data.py: 1297 training, 500 held-out images",
+            "held_out_top1": f"{accuracy:.4f}",
+            "made_by": f"tools/make_models.py --epochs {args.epochs} --seed {args.seed}"
+            f" --drop {args.drop:g}, torch {torch.__version__}, onnx {onnx.__version__}",
+        }
+        helper.set_model_props(model, props)
         path = args.out / f"{model.graph.name}.onnx"
         onnx.save(model, path)
         onnx.checker.check_model(str(path), full_check=True)

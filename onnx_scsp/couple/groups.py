@@ -11,7 +11,16 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from onnx_scsp.couple.chains import find_chains
+from onnx_scsp.couple.census import (
+    CostTerm,
+    count_params,
+    floor_macs,
+    list_layers,
+    macs_by_group,
+    whole_macs,
+)
 from onnx_scsp.couple.close import Closure, close
+from onnx_scsp.couple.profiles import by_first_use, profiles
 from onnx_scsp.couple.walk import Walk, walk
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
@@ -28,21 +37,6 @@ from onnx_scsp.types import (
     Role,
     read_only,
 )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CostTerm:
-    """MACs of one node: coefficient x the number of kept entries of each vector.
-
-    Attributes:
-        node: Node name.
-        coefficient: MACs per combination of entries.
-        vectors: Arrays of global unit numbers, -1 for entries that stay.
-    """
-
-    node: str
-    coefficient: float
-    vectors: tuple[IntArray, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +68,7 @@ class Coupling:
     @property
     def macs(self) -> int:
         """MACs per run at the concrete input shapes."""
-        whole = sum(t.coefficient * np.prod([v.size for v in t.vectors]) for t in self.costs)
-        return round(float(whole))
+        return self.map.macs
 
 
 def find_coupling(
@@ -117,20 +110,35 @@ def find_coupling(
     chains = find_chains(walked)
     ids = [f"g{index:0{max(2, len(str(n_groups)))}d}" for index in range(n_groups)]
     offsets = dict(zip(ids, offsets_list, strict=True))
+    groups = _groups(
+        walked, closure, members, costs, ids, offsets_list, sizes, activations, number
+    )
+    tensors = _tensors(members)
     group_map = GroupMap(
         model_sha256=model.sha256,
-        groups=_groups(walked, closure, members, costs, ids, offsets_list, sizes, activations, number),
+        groups=groups,
         frozen=_frozen(walked, closure, number),
         chains=chains,
+        layers=list_layers(walked, chains, tensors, costs, np.repeat(ids, sizes)),
         ops_without_rule=walked.ops_without_rule,
+        macs=whole_macs(costs),
+        floor_macs=floor_macs(costs, groups, offsets),
+        params=count_params(walked),
     )
+    return Coupling(
+        model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs
+    )
+
+
+def _tensors(
+    members: dict[tuple[str, int, Role], dict[str, IntArray]],
+) -> dict[str, dict[str, dict[int, IntArray]]]:
+    """Constant name -> use -> axis -> global units."""
     tensors: dict[str, dict[str, dict[int, IntArray]]] = {}
     for (tensor, axis, _), by_use in members.items():
         for use, units in by_use.items():
             tensors.setdefault(tensor, {}).setdefault(use, {})[axis] = units
-    return Coupling(
-        model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs
-    )
+    return tensors
 
 
 def find_groups(
@@ -247,7 +255,7 @@ def _groups(
     activations: Mapping[str, IntArray],
     number: IntArray,
 ) -> tuple[ChannelGroup, ...]:
-    profiles = _profiles(members, activations, sum(sizes))
+    profile_of = profiles(members, activations, sum(sizes))
     group_of_unit = np.repeat(np.arange(len(sizes)), sizes)
     by_group: list[list[Member]] = [[] for _ in sizes]
     for (tensor, axis, role), by_use in members.items():
@@ -260,15 +268,15 @@ def _groups(
                 by_group[group].append(Member(tensor, axis, role, read_only(local), uses))
     makers = _makers(walked, closure, number, group_of_unit, len(sizes))
     curved = set(group_of_unit[[number[c] for c in closure.curved if number[c] >= 0]].tolist())
-    macs = _macs_by_group(costs, group_of_unit, len(sizes))
+    macs = macs_by_group(costs, group_of_unit, len(sizes))
     result = []
     for index, (name, offset, size) in enumerate(zip(ids, offsets, sizes, strict=True)):
-        profile = np.unique(profiles[offset : offset + size], return_inverse=True)[1]
+        profile = np.unique(profile_of[offset : offset + size], return_inverse=True)[1]
         result.append(
             ChannelGroup(
                 id=name,
                 n_units=size,
-                profile=read_only(_by_first_use(profile)),
+                profile=read_only(by_first_use(profile)),
                 members=tuple(by_group[index]),
                 layers=tuple(makers[index]),
                 homogeneous=index not in curved,
@@ -276,34 +284,6 @@ def _groups(
             )
         )
     return tuple(result)
-
-
-def _by_first_use(values: IntArray) -> IntArray:
-    """Renumbers values by first occurrence."""
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    rank = np.empty(first.size, np.int64)
-    rank[np.argsort(first)] = np.arange(first.size)
-    return rank[inverse]
-
-
-def _profiles(
-    members: dict[tuple[str, int, Role], dict[str, IntArray]],
-    activations: Mapping[str, IntArray],
-    n_units: int,
-) -> IntArray:
-    """One number per unit: equal where two units occur equally often in every array."""
-    arrays = [units for by_use in members.values() for units in by_use.values()]
-    arrays += list(activations.values())
-    profile = np.zeros(n_units, np.int64)
-    seen: set[bytes] = set()
-    for array in arrays:
-        key = array.tobytes()
-        if key in seen or not (array >= 0).any():
-            continue
-        seen.add(key)
-        counts = np.bincount(array[array >= 0].reshape(-1), minlength=n_units)
-        profile = np.unique(np.stack([profile, counts]), axis=1, return_inverse=True)[1].reshape(-1)
-    return profile
 
 
 def _makers(
@@ -317,22 +297,6 @@ def _makers(
             for group in np.unique(group_of_unit[units[units >= 0]]):
                 makers[group].append(names[int(fact.use.split(":")[0])])
     return makers
-
-
-def _macs_by_group(
-    costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int
-) -> list[int]:
-    macs = [0.0] * n_groups
-    for term in costs:
-        whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
-        touched = {
-            int(group)
-            for vector in term.vectors
-            for group in np.unique(group_of_unit[vector[vector >= 0]])
-        }
-        for group in touched:
-            macs[group] += whole
-    return [round(value) for value in macs]
 
 
 def _frozen(walked: Walk, closure: Closure, number: IntArray) -> tuple[Frozen, ...]:

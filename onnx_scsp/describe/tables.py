@@ -64,6 +64,7 @@ class _MemberSlices:
     ) -> None:
         self.group = group
         self.weights = weights
+        self.by_weight = by_weight
         folded: set[str] = set()
         self.producers: list[tuple[Member, Chain | None]] = []
         self.filters: list[tuple[Member, Chain | None]] = []
@@ -127,6 +128,18 @@ class _MemberSlices:
             bias = (bias - mean) * factor + shift
         return np.concatenate([rows, bias[:, None]], axis=1)
 
+    def _reader(self, member: Member) -> AnyArray:
+        """A reader's weight with the normalisation that follows it folded in."""
+        array = np.asarray(self.weights(member.tensor))
+        chain = self.by_weight.get(member.tensor)
+        if chain is None or not chain.norm_tensors or chain.makes_axis == member.axis:
+            return array
+        count = array.shape[chain.makes_axis]
+        scale, _, _, variance = (_spread(self.weights(n), count) for n in chain.norm_tensors)
+        view = [1] * array.ndim
+        view[chain.makes_axis] = count
+        return array * (scale / np.sqrt(variance + chain.epsilon)).reshape(view)
+
     def _gram(self, rows: FloatArray, member: Member, units: IntArray) -> FloatArray:
         """(n, n) Gram matrix of the units' slices; a unit with several entries stacks them."""
         entries = _entries(member.units, units)
@@ -142,8 +155,8 @@ class _MemberSlices:
         entries = _entries(member.units, units)
         if entries is None:
             return np.zeros(units.size)
-        array = np.moveaxis(np.asarray(self.weights(member.tensor)), member.axis, 0)
-        flat = array.reshape(array.shape[0], -1)
+        array = self._reader(member)
+        flat = np.moveaxis(array, member.axis, 0).reshape(array.shape[member.axis], -1)
         size = np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
         return np.asarray(size[entries].sum(axis=1))
 

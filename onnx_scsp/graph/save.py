@@ -83,6 +83,27 @@ def save(
     return total_bytes
 
 
+def write_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Writes a text file atomically.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written: {error.strerror}") from error
+
+
 def write_variant(proto: onnx.ModelProto, model: Model, folder: Path) -> Path:
     """Writes a changed copy of a model, with its external data, into a scratch folder.
 

@@ -5,9 +5,12 @@ With cosine C, distance d(i,j)^2 = 2 - 2 C(i,j) and local scale s(i) = distance 
 
     A(i,j) = exp(-d(i,j)^2 / (s(i) s(j))),  A(i,i) = 0
     L      = I - D^-1/2 A D^-1/2                                  symmetric normalised Laplacian
-    U      = eigenvectors of the k smallest eigenvalues, rows scaled to length 1
+    U      = eigenvectors of the k smallest eigenvalues
     labels = argmax_j |U Q|, Q the polar factor of the k pivot rows of U    (cluster_qr,
              Damle, Minden, Ying 2019: no seed, no restarts)
+
+Rows of U are not scaled to length 1: the argmax does not depend on it, and with rows of equal
+length the first pivot would be decided by rounding.
 
 Exact duplicates (cosine above `CLONE`) are one node of the graph: they always share a cluster.
 """
@@ -130,7 +133,4 @@ def _distinct_clusters(cosines: FloatArray, k: int) -> tuple[IntArray, FloatArra
     values, vectors = spectrum(weights)
     if k >= n:
         return np.arange(n), values, components
-    chosen = vectors[:, :k]
-    length = np.linalg.norm(chosen, axis=1, keepdims=True)
-    rows = np.divide(chosen, length, out=np.zeros_like(chosen), where=length > 0)
-    return cluster_qr(rows), values, components
+    return cluster_qr(vectors[:, :k]), values, components

@@ -3,11 +3,12 @@
 With the folded signal Gram matrix S and later per-channel gains g, removed unit r and kept unit s:
 
     cos(r, s)   = S(r, s) / sqrt(S(r, r) S(s, s))
-    scale(r, s) = sqrt(S(r, r) / S(s, s)) g(r, s)          where a positive factor passes through
-                = 1                                          where it does not
+    scale(r, s) = S(r, s) / S(s, s) g(r, s)     where a positive factor passes through
+                = 1                              where it does not
     readers of s += scale * readers of r
 
-so that copies merge exactly (scale 1), and multiples of a filter do before ReLU.
+The scale is the least-squares factor between the two producers, so that copies merge exactly
+(scale 1), and multiples of a filter do before ReLU.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def absorb_nearest(
 def _scale(table: UnitTable, size: FloatArray, row: int, survivor: int) -> float:
     if not table.homogeneous:
         return 1.0
-    ratio = float(np.sqrt(size[row] / size[survivor])) * float(table.gain[row, survivor])
+    ratio = float(table.signal[row, survivor] / size[survivor] * table.gain[row, survivor])
     # copies have a ratio of 1 up to rounding; say so exactly
     return 1.0 if abs(ratio - 1.0) < 1e-9 else ratio
 

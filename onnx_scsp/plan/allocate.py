@@ -4,7 +4,8 @@ Global: start from everything; again and again take one step from the pool where
 
     (curve[k'] - curve[k]) / (cost saved by going from k to k')
 
-is smallest, until the cost is within the budget; then give back, dearest loss first, what still
+is smallest (curves come weighted by the number of readers, at each of which that share is lost),
+until the cost is within the budget; then give back, dearest loss first, what still
 fits. Methods that bring a network-wide scale of their own (`per_cost=False`) leave the cost out of
 the comparison.
 """

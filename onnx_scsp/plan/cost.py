@@ -10,12 +10,13 @@ linear in k.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from onnx_scsp.couple import Coupling
-from onnx_scsp.types import BoolArray, FloatArray, IntArray
+from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,7 @@ class Pool:
         global_units: int (n,), the same, numbered over the network.
         step: Allowed counts are multiples of this (and n itself).
         floor: Smallest allowed count.
+        n_readers: Tensors that read the pool's units.
     """
 
     group: str
@@ -37,6 +39,7 @@ class Pool:
     global_units: IntArray
     step: int
     floor: int
+    n_readers: int
 
     @property
     def size(self) -> int:
@@ -125,14 +128,8 @@ def params_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
         for axes in by_use.values():
             other = float(np.prod([s for axis, s in enumerate(shape) if axis not in axes]))
             terms.append((other, tuple(axes.values())))
-    untouched = float(count_params(coupling) - touched)
+    untouched = float(coupling.map.params - touched)
     return CostModel([*terms, (untouched, ())], pools, coupling.n_units)
-
-
-def count_params(coupling: Coupling) -> int:
-    """Elements of all floating-point constants stored in the model."""
-    constants = coupling.walk.constants
-    return sum(constants.size(name) for name in constants.names() if constants.is_float(name))
 
 
 def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
@@ -154,17 +151,28 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
             step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
             floor = max(1, int(np.ceil(min_share * units.size - 1e-9)))
             offset = coupling.offsets[group.id]
-            pools.append(Pool(group.id, profile, units, units + offset, min(step, units.size), floor))
+            readers = sum(
+                member.role is Role.READS and bool(mine[member.units[member.units >= 0]].any())
+                for member in group.members
+            )
+            pools.append(
+                Pool(
+                    group=group.id,
+                    profile=profile,
+                    units=units,
+                    global_units=units + offset,
+                    step=min(step, units.size),
+                    floor=floor,
+                    n_readers=max(readers, 1),
+                )
+            )
     return pools
 
 
-def _multiplicity(members: object, mine: BoolArray) -> int:
+def _multiplicity(members: Iterable[Member], mine: BoolArray) -> int:
     """Entries per unit on the makes axes (greatest common divisor over the members)."""
-    from onnx_scsp.types import Member, Role
-
     result = 0
-    for member in members:  # type: ignore[attr-defined]
-        assert isinstance(member, Member)
+    for member in members:
         if member.role is Role.MAKES:
             owned = int(mine[member.units[member.units >= 0]].sum())
             result = int(np.gcd(result, owned // int(mine.sum())))

@@ -160,24 +160,28 @@ def _one_per_cluster_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
 # ---- scsp -----------------------------------------------------------------------------------
 
 
-def _efficiency_order(table: UnitTable, tools: Tools) -> tuple[IntArray, IntArray]:
-    """Rows from most to least worth keeping, cluster by cluster, and the cluster of each row.
+def _efficiency(table: UnitTable, tools: Tools) -> tuple[IntArray, FloatArray]:
+    """Rows from most to least worth keeping, cluster by cluster, and what each row carries.
 
     Efficiency of a cluster = mean over its units of relevance x complementarity; relevance is a
     unit's share of the criterion, complementarity 1 - its mean |cosine| with the other clusters.
+    A copy of a unit that is ranked before it complements nothing: it carries 0 and goes first.
     """
     n = table.n_units
     part = tools.cluster(table.features, _n_clusters(table))
-    closeness = np.abs(cosine(table.features))
+    cosines = cosine(table.features)
     value = tools.criterion(table)
     relevance = value / max(float(value.sum()), 1e-300)
     same = part.labels[:, None] == part.labels[None, :]
     others = np.maximum((~same).sum(axis=1), 1)
-    complement = 1.0 - (closeness * ~same).sum(axis=1) / others
-    worth = relevance * complement
+    worth = relevance * (1.0 - (np.abs(cosines) * ~same).sum(axis=1) / others)
+    worth[table.dead] = 0.0
+    is_copy = np.ones(n, bool)
+    is_copy[np.unique(clone_classes(cosines), return_index=True)[1]] = False
+    is_copy |= table.dead
     score = np.array([worth[part.labels == label].mean() for label in range(part.k)])
-    order = np.lexsort((np.arange(n), -worth, -score[part.labels]))
-    return np.asarray(order, np.int64), part.labels
+    order = np.lexsort((np.arange(n), -worth, -score[part.labels], is_copy))
+    return np.asarray(order, np.int64), np.where(is_copy, 0.0, table.energy)
 
 
 def _n_clusters(table: UnitTable) -> int:
@@ -191,13 +195,11 @@ def _n_clusters(table: UnitTable) -> int:
 
 
 def _scsp_curve(table: UnitTable, tools: Tools) -> FloatArray:
-    order, _labels = _efficiency_order(table, tools)
-    return _nested(order, table.energy)
+    return _nested(*_efficiency(table, tools))
 
 
 def _scsp_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
-    order, _labels = _efficiency_order(table, tools)
-    return Pick(np.sort(order[:k]))
+    return Pick(np.sort(_efficiency(table, tools)[0][:k]))
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(

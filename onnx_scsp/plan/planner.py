@@ -144,9 +144,11 @@ def _counts(
     whole = cost.total(np.array([pool.size for pool in pools], float))
     _check_floor(coupling, config, cost, pools, whole)
     curves = []
-    for done, table in enumerate(tables):
+    for done, (pool, table) in enumerate(zip(pools, tables, strict=True)):
         progress("measuring loss curves", done, len(tables))
-        curves.append(chosen.method.curve(table, chosen.tools(done)))
+        curve = chosen.method.curve(table, chosen.tools(done))
+        # a share lost of a pool's signal is lost at every reader: a residual spine has many
+        curves.append(curve * pool.n_readers if chosen.method.per_cost else curve)
     progress("measuring loss curves", len(tables), len(tables))
     counts = by_budget(pools, curves, cost, config.value * whole, chosen.method.per_cost)
     if counts is None:

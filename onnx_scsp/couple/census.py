@@ -1,0 +1,101 @@
+"""Counting: MACs, parameters, layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_scsp.couple.walk import Walk
+from onnx_scsp.types import AnyArray, Chain, ChannelGroup, IntArray, Layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CostTerm:
+    """MACs of one node: coefficient x the number of kept entries of each vector.
+
+    Attributes:
+        node: Node name.
+        coefficient: MACs per combination of entries.
+        vectors: Arrays of global unit numbers, -1 for entries that stay.
+    """
+
+    node: str
+    coefficient: float
+    vectors: tuple[IntArray, ...]
+
+
+def whole_macs(costs: Iterable[CostTerm]) -> int:
+    """MACs of the model as it is."""
+    total = sum(t.coefficient * float(np.prod([v.size for v in t.vectors])) for t in costs)
+    return round(total)
+
+
+def floor_macs(
+    costs: Iterable[CostTerm], groups: Iterable[ChannelGroup], offsets: Mapping[str, int]
+) -> int:
+    """MACs when every group keeps one unit of each profile."""
+    kept: set[int] = set()
+    for group in groups:
+        first = np.unique(group.profile, return_index=True)[1]
+        kept |= {offsets[group.id] + int(unit) for unit in first}
+    chosen = np.array(sorted(kept), np.int64)
+    total = 0.0
+    for term in costs:
+        counts = [((v < 0) | np.isin(v, chosen)).sum() for v in term.vectors]
+        total += term.coefficient * float(np.prod(counts))
+    return round(total)
+
+
+def count_params(walked: Walk) -> int:
+    """Elements of all floating-point constants stored in the model."""
+    constants = walked.constants
+    return sum(constants.size(name) for name in constants.names() if constants.is_float(name))
+
+
+def list_layers(
+    walked: Walk,
+    chains: Iterable[Chain],
+    tensors: Mapping[str, Mapping[str, Mapping[int, IntArray]]],
+    costs: Iterable[CostTerm],
+    group_of_unit: AnyArray,
+) -> tuple[Layer, ...]:
+    """One record per node that makes or filters channels, in graph order."""
+    macs: dict[str, float] = {}
+    for term in costs:
+        whole = term.coefficient * float(np.prod([v.size for v in term.vectors]))
+        macs[term.node] = macs.get(term.node, 0.0) + whole
+    layers = []
+    for chain in chains:
+        channels = walked.constants.shape(chain.weight)[chain.makes_axis]
+        by_use = tensors.get(chain.weight, {})
+        units = [axes[chain.makes_axis] for axes in by_use.values() if chain.makes_axis in axes]
+        owned = units[0][units[0] >= 0] if units else np.zeros(0, np.int64)
+        layers.append(
+            Layer(
+                node=chain.node,
+                op_type=chain.op_type,
+                channels=channels,
+                free=int(owned.size),
+                macs=round(macs.get(chain.node, 0.0)),
+                groups=tuple(str(name) for name in np.unique(group_of_unit[owned])),
+            )
+        )
+    return tuple(layers)
+
+
+def macs_by_group(
+    costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int
+) -> list[int]:
+    macs = [0.0] * n_groups
+    for term in costs:
+        whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
+        touched = {
+            int(group)
+            for vector in term.vectors
+            for group in np.unique(group_of_unit[vector[vector >= 0]])
+        }
+        for group in touched:
+            macs[group] += whole
+    return [round(value) for value in macs]
