@@ -2,7 +2,7 @@
 
 The flow, one folder per stage:
 
-    graph (load) -> couple -> describe -> partition -> plan -> surgery -> verify -> measure -> report
+    graph -> couple -> describe -> partition -> plan -> surgery -> verify -> measure -> report
 
 Every public name is imported on first use, so that `import onnx_scsp` costs nothing.
 """
@@ -19,17 +19,26 @@ if TYPE_CHECKING:
     from onnx_scsp.couple import find_groups
     from onnx_scsp.errors import ScspError
     from onnx_scsp.graph.load import load
+    from onnx_scsp.inputs import read_inputs
     from onnx_scsp.measure import benchmark
     from onnx_scsp.ops import RULES, OpRule, rule_table
-    from onnx_scsp.pipeline import PrunedModel, PruneResult, apply_plan, make_plan, prune, save, verify
+    from onnx_scsp.pipeline import (
+        apply_plan,
+        make_plan,
+        prune,
+        save,
+        save_plan,
+        verify,
+    )
     from onnx_scsp.plan import Choices, plan_from_json, plan_to_json, read_plan
+    from onnx_scsp.results import PrunedModel, PruneResult
 
 _HOMES = {
     "Choices": "onnx_scsp.plan",
     "OpRule": "onnx_scsp.ops",
     "PruneConfig": "onnx_scsp.config",
-    "PruneResult": "onnx_scsp.pipeline",
-    "PrunedModel": "onnx_scsp.pipeline",
+    "PruneResult": "onnx_scsp.results",
+    "PrunedModel": "onnx_scsp.results",
     "RULES": "onnx_scsp.ops",
     "ScspError": "onnx_scsp.errors",
     "VerifyConfig": "onnx_scsp.config",
@@ -41,9 +50,11 @@ _HOMES = {
     "plan_from_json": "onnx_scsp.plan",
     "plan_to_json": "onnx_scsp.plan",
     "prune": "onnx_scsp.pipeline",
+    "read_inputs": "onnx_scsp.inputs",
     "read_plan": "onnx_scsp.plan",
     "rule_table": "onnx_scsp.ops",
     "save": "onnx_scsp.pipeline",
+    "save_plan": "onnx_scsp.pipeline",
     "verify": "onnx_scsp.pipeline",
 }
 
@@ -64,9 +75,11 @@ __all__ = [
     "plan_from_json",
     "plan_to_json",
     "prune",
+    "read_inputs",
     "read_plan",
     "rule_table",
     "save",
+    "save_plan",
     "verify",
 ]
 

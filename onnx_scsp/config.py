@@ -53,7 +53,9 @@ class PruneConfig:
                 "give the fraction that may remain, such as 0.5"
             )
         if self.align < 1:
-            raise ConfigError(f"--align {self.align} is not positive; use 1 to switch alignment off")
+            raise ConfigError(
+                f"--align {self.align} is not positive; use 1 to switch alignment off"
+            )
         if not 0.0 <= self.min_share < 1.0:
             raise ConfigError(f"--min-share {self.min_share:g} is outside [0, 1)")
         if not 0.0 <= self.merge_threshold <= 1.0:

@@ -6,11 +6,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
@@ -21,6 +19,7 @@ from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.ops import RULES, RuleTable
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
+from onnx_scsp.results import PrunedModel, PruneResult
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
@@ -31,50 +30,6 @@ Progress = Callable[[str, int, int], None]
 
 def _silent(_what: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PrunedModel:
-    """A plan carried out, not yet written.
-
-    Attributes:
-        source: The model that was pruned.
-        proto: The result, or None where the plan removes nothing.
-        plan: The plan.
-        planned_macs: MACs that the plan foresees.
-    """
-
-    source: Model
-    proto: onnx.ModelProto | None
-    plan: PrunePlan
-    planned_macs: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PruneResult:
-    """What `prune` did.
-
-    Attributes:
-        output: The written file.
-        plan: The plan.
-        before: Cost of the input.
-        after: Cost of the output, measured on the written file.
-        target: Budget name and value.
-        achieved: The same figure, measured.
-        report: The checks.
-        seconds: Wall time by stage.
-        layers: Node name -> (channels before, channels after), for producing nodes.
-    """
-
-    output: Path
-    plan: PrunePlan
-    before: Cost
-    after: Cost
-    target: tuple[str, float]
-    achieved: float
-    report: VerifyReport
-    seconds: Mapping[str, float]
-    layers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def make_plan(
@@ -176,6 +131,21 @@ def save(
     if isinstance(model, Model):
         return save_proto(None, model, path, check)
     return save_proto(model.proto, model.source, path, check)
+
+
+def save_plan(plan: PrunePlan, path: str | os.PathLike[str], model: Model) -> None:
+    """Writes a plan file atomically.
+
+    Args:
+        plan: The plan.
+        path: Output file.
+        model: The model it was made for, which must not be overwritten.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    check_output(model, Path(path))
+    write_text(plan_to_json(plan), path)
 
 
 def verify(
@@ -340,9 +310,7 @@ def _require(report: VerifyReport) -> None:
 
 def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
     """The same plan under the hash of the model that it is now applied to."""
-    return PrunePlan(
-        plan.schema, source.sha256, plan.config, plan.cuts, plan.groups, plan.frozen
-    )
+    return PrunePlan(plan.schema, source.sha256, plan.config, plan.cuts, plan.groups, plan.frozen)
 
 
 def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:

@@ -230,7 +230,7 @@ class UnitTable:
 
     @property
     def dead(self) -> BoolArray:
-        """bool (n,): units whose producers are zero."""
+        """Bool (n,): units whose producers are zero."""
         size = np.diagonal(self.signal)
         return size <= 1e-14 * max(float(size.max(initial=0.0)), 1e-300)
 

@@ -85,9 +85,8 @@ def list_layers(
     return tuple(layers)
 
 
-def macs_by_group(
-    costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int
-) -> list[int]:
+def macs_by_group(costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int) -> list[int]:
+    """MACs of the nodes that touch each group; a node that touches two counts for both."""
     macs = [0.0] * n_groups
     for term in costs:
         whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))

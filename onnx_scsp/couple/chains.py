@@ -1,4 +1,4 @@
-"""Conv-BN-activation chains: a producer, the normalisation that is its only reader, the activation."""
+"""Conv-BN-activation chains: a producer, the normalisation that alone reads it, the activation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from onnx_scsp.graph.view import NodeView
 from onnx_scsp.types import Chain, Role
 
 ACTIVATIONS = frozenset(
-    "Relu LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Clip Softplus"
-    " Swish Erf".split()
+    (
+        "Relu LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Tanh Elu Selu Celu Gelu Mish Clip "
+        "Softplus Swish Erf"
+    ).split()
 )
 _THROUGH = frozenset({"Identity", "Cast", "Dropout"})
 
@@ -38,22 +40,25 @@ def _chain(walked: Walk, node: NodeView, weight: str, axis: int) -> Chain:
     bias = ""
     if node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input(2) in walked.constants:
         bias = walked.constants.source(node.inputs[2]).name
-    last, value = node, node.outputs[0]
+    value = node.outputs[0]
     follower = _only_reader(walked, value)
     if follower is not None and follower.op_type == "Add" and not bias:
         other = [n for n in follower.inputs if n != value]
         if len(other) == 1 and other[0] in walked.constants:
             bias = walked.constants.source(other[0]).name
-            last, value = follower, follower.outputs[0]
+            value = follower.outputs[0]
             follower = _only_reader(walked, value)
-    norm, norm_tensors, epsilon = "", (), 0.0
-    if follower is not None and follower.op_type == "BatchNormalization":
-        if all(name in walked.constants for name in follower.inputs[1:5]):
-            norm = follower.name
-            norm_tensors = tuple(walked.constants.source(n).name for n in follower.inputs[1:5])
-            epsilon = float(follower.attr("epsilon", 1e-5))
-            last = follower
-            follower = _only_reader(walked, last.outputs[0])
+    norm, epsilon = "", 0.0
+    norm_tensors: tuple[str, ...] = ()
+    if (
+        follower is not None
+        and follower.op_type == "BatchNormalization"
+        and all(name in walked.constants for name in follower.inputs[1:5])
+    ):
+        norm = follower.name
+        norm_tensors = tuple(walked.constants.source(n).name for n in follower.inputs[1:5])
+        epsilon = float(follower.attr("epsilon", 1e-5))
+        follower = _only_reader(walked, follower.outputs[0])
     activation = follower.op_type if follower and follower.op_type in ACTIVATIONS else ""
     return Chain(
         node=node.name,

@@ -1,8 +1,8 @@
 """Closes the facts: which labels are one unit, and which of them must stay.
 
-Labels are nodes of a graph, equalities its edges, units its connected components (scipy). Activation
-arrays that still vary along several axes after that are made rectangular: what is kept on such a
-tensor has to be a product of one set per axis, so all but its last varying axis are tied.
+Labels are nodes of a graph, equalities its edges, units its connected components (scipy).
+Activation arrays that still vary along several axes after that are made rectangular: what is kept
+on such a tensor has to be a product of one set per axis, so all but its last varying axis are tied.
 """
 
 from __future__ import annotations

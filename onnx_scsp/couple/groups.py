@@ -10,7 +10,6 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from onnx_scsp.couple.chains import find_chains
 from onnx_scsp.couple.census import (
     CostTerm,
     count_params,
@@ -19,6 +18,7 @@ from onnx_scsp.couple.census import (
     macs_by_group,
     whole_macs,
 )
+from onnx_scsp.couple.chains import find_chains
 from onnx_scsp.couple.close import Closure, close
 from onnx_scsp.couple.profiles import by_first_use, profiles
 from onnx_scsp.couple.walk import Walk, walk
@@ -29,8 +29,8 @@ from onnx_scsp.ops.rule import RuleTable
 from onnx_scsp.ops.site import FreezeFact, MemberFact
 from onnx_scsp.types import (
     ChannelGroup,
-    Frozen,
     FreezeReason,
+    Frozen,
     GroupMap,
     IntArray,
     Member,
@@ -110,9 +110,7 @@ def find_coupling(
     chains = find_chains(walked)
     ids = [f"g{index:0{max(2, len(str(n_groups)))}d}" for index in range(n_groups)]
     offsets = dict(zip(ids, offsets_list, strict=True))
-    groups = _groups(
-        walked, closure, members, costs, ids, offsets_list, sizes, activations, number
-    )
+    groups = _groups(walked, closure, members, costs, ids, offsets_list, sizes, activations, number)
     tensors = _tensors(members)
     group_map = GroupMap(
         model_sha256=model.sha256,
@@ -125,9 +123,7 @@ def find_coupling(
         floor_macs=floor_macs(costs, groups, offsets),
         params=count_params(walked),
     )
-    return Coupling(
-        model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs
-    )
+    return Coupling(model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs)
 
 
 def _tensors(
@@ -164,7 +160,10 @@ def _apply_ignore(walked: Walk, ignore: tuple[str, ...]) -> None:
                 hit = True
                 walked.facts.freezes.append(
                     FreezeFact(
-                        np.unique(fact.labels), FreezeReason.IGNORED, node, f"ignored by '{pattern}'"
+                        np.unique(fact.labels),
+                        FreezeReason.IGNORED,
+                        node,
+                        f"ignored by '{pattern}'",
                     )
                 )
         if not hit:

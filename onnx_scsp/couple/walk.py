@@ -13,7 +13,7 @@ from onnx_scsp.graph.session import observe_shapes
 from onnx_scsp.graph.shapes import InputSpec, Walker, input_specs
 from onnx_scsp.graph.view import GraphView, NodeView, view
 from onnx_scsp.ops.rule import RuleTable
-from onnx_scsp.ops.site import FreezeFact, Facts, Labelled, Site
+from onnx_scsp.ops.site import Facts, FreezeFact, Labelled, Site
 from onnx_scsp.types import FreezeReason
 
 
@@ -65,7 +65,9 @@ def walk(
     shadow = Walker(model, constants, other)
     for node in graph.nodes:
         shadow.advance(node)
-    is_static = {name: _same(value, shadow.values.get(name)) for name, value in walker.values.items()}
+    is_static = {
+        name: _same(value, shadow.values.get(name)) for name, value in walker.values.items()
+    }
     facts = Facts()
     _label_inputs(specs, facts)
     missing: set[str] = set()
@@ -85,10 +87,7 @@ def shape_walk(
     for node in graph.nodes:
         walker.advance(node)
     unknown = [
-        name
-        for node in graph.nodes
-        for name in node.outputs
-        if name and name not in walker.shapes and not node.captured
+        name for node in graph.nodes for name in node.outputs if name and name not in walker.shapes
     ]
     if unknown:
         for name, (shape, elem_type) in observe_shapes(model, specs, unknown).items():
@@ -161,7 +160,7 @@ def _visit(
             site.emit_frozen(FreezeReason.NO_PRODUCER, "makes values from no channels")
         return
     if all(name in walker.values or not name for name in node.outputs):
-        return  # shape arithmetic: its result follows the cut by itself or is mended where it is used
+        return  # shape arithmetic: follows the cut by itself, or is mended where it is used
     unknown = [n for n in (*node.inputs, *node.outputs) if n and n not in walker.shapes]
     unlabelled = [
         n

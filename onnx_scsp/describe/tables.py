@@ -4,9 +4,9 @@ For unit u of a group, with producers p (weight slice w, bias b, normalisation g
 
     x_p(u) = [ s w, s (b - m) + h ],  s = g / sqrt(v + eps)        folded producer slice
     signal(u, t)   = sum_p x_p(u) . x_p(t)
-    features(u, t) = sum_q (x_q(u) . x_q(t)) / mean_t |x_q(t)|^2    q: producers, per-channel filters
-                                                                   and loose per-channel vectors
-    gain(r, s)     = prod_q (x_q(r) . x_q(s)) / |x_q(s)|^2          q: per-channel filters only
+    features(u, t) = sum_q (x_q(u) . x_q(t)) / mean_t |x_q(t)|^2
+                     q: producers, per-channel filters and loose per-channel vectors
+    gain(r, s)     = prod_q (x_q(r) . x_q(s)) / |x_q(s)|^2        q: per-channel filters only
 
 A per-channel filter is a depthwise weight; a loose vector is a slope, a constant factor or the
 parameters of a normalisation that follows no single producer.

@@ -23,10 +23,12 @@ from onnx_scsp.graph.view import GraphView, NodeView
 from onnx_scsp.types import AnyArray
 
 FOLDABLE = frozenset(
-    "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather"
-    " Greater Identity Less Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax ReduceMin"
-    " ReduceProd ReduceSum Reshape Shape Sign Size Slice Split Sqrt Squeeze Sub Tile Transpose"
-    " Unsqueeze Where DequantizeLinear".split()
+    (
+        "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor "
+        "Gather Greater Identity Less Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax "
+        "ReduceMin ReduceProd ReduceSum Reshape Shape Sign Size Slice Split Sqrt Squeeze Sub Tile "
+        "Transpose Unsqueeze Where DequantizeLinear"
+    ).split()
 )
 """Operators that are evaluated when all their inputs are known. All of them are cheap and pure."""
 
@@ -77,8 +79,10 @@ class Constants:
             tensor = _constant_tensor(node)
             if tensor is not None:
                 self._tensors[node.outputs[0]] = tensor
-        elif node.op_type in FOLDABLE and node.inputs and all(
-            name in self for name in node.inputs if name
+        elif (
+            node.op_type in FOLDABLE
+            and node.inputs
+            and all(name in self for name in node.inputs if name)
         ):
             self._derived[node.outputs[0]] = node
 

@@ -43,7 +43,12 @@ class Patch:
     def is_empty(self) -> bool:
         """Whether the patch changes nothing."""
         return not (
-            self.tensors or self.copies or self.attributes or self.inputs or self.masked or self.dims
+            self.tensors
+            or self.copies
+            or self.attributes
+            or self.inputs
+            or self.masked
+            or self.dims
         )
 
 
@@ -167,7 +172,9 @@ class _Applier:
             kept = [
                 index
                 for index in alive
-                if any(name in read or name in self.dead_before for name in self.nodes[index].output)
+                if any(
+                    name in read or name in self.dead_before for name in self.nodes[index].output
+                )
                 or not self.nodes[index].output
             ]
             if len(kept) == len(alive):

@@ -175,9 +175,7 @@ def _data_names(model: Model, target: Path) -> dict[str, str]:
     """Original external location -> name of the new data file."""
     if len(model.external_files) == 1:
         return {model.external_files[0]: f"{target.name}.data"}
-    return {
-        location: f"{target.name}.{Path(location).name}" for location in model.external_files
-    }
+    return {location: f"{target.name}.{Path(location).name}" for location in model.external_files}
 
 
 def _write_external(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+from onnxruntime import InferenceSession
 
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.model import Model
@@ -17,10 +18,19 @@ from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
 
+__all__ = [
+    "InferenceSession",
+    "observe_shapes",
+    "open_session",
+    "open_variant",
+    "random_feeds",
+    "run_session",
+]
+
 
 def open_session(
     source: Path | bytes, *, threads: int = 1, optimise: bool = True
-) -> ort.InferenceSession:
+) -> InferenceSession:
     """Opens a model on the CPU.
 
     Args:
@@ -41,7 +51,7 @@ def open_session(
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(
+        return InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
             providers=["CPUExecutionProvider"],
@@ -52,7 +62,7 @@ def open_session(
 
 
 def run_session(
-    session: ort.InferenceSession, feeds: Mapping[str, AnyArray], names: list[str] | None = None
+    session: InferenceSession, feeds: Mapping[str, AnyArray], names: list[str] | None = None
 ) -> dict[str, AnyArray]:
     """Runs a session once.
 
@@ -76,7 +86,9 @@ def run_session(
     return dict(zip(wanted, (np.asarray(result) for result in results), strict=True))
 
 
-def random_feeds(specs: Iterable[InputSpec], seed: int, batch: int | None = None) -> dict[str, AnyArray]:
+def random_feeds(
+    specs: Iterable[InputSpec], seed: int, batch: int | None = None
+) -> dict[str, AnyArray]:
     """Random inputs: standard normal for floats, small non-negative numbers for integers.
 
     Args:
@@ -138,7 +150,7 @@ def observe_shapes(
 @contextmanager
 def open_variant(
     proto: onnx.ModelProto, model: Model, *, threads: int = 1
-) -> Iterator[ort.InferenceSession]:
+) -> Iterator[InferenceSession]:
     """Opens a changed copy of a model without optimisation, so that results compare exactly.
 
     Args:

@@ -84,7 +84,9 @@ def input_specs(
         dims = list(kind.shape.dim) if kind.HasField("shape") else []
         dynamic = tuple(dim.dim_value <= 0 for dim in dims)
         shape = tuple(
-            dim.dim_value if dim.dim_value > 0 else _stand_in(dim, axis, len(dims), symbols, variant)
+            dim.dim_value
+            if dim.dim_value > 0
+            else _stand_in(dim, axis, len(dims), symbols, variant)
             for axis, dim in enumerate(dims)
         )
         shape = _fit_channels(name, shape, dynamic, graph, constants)
@@ -95,7 +97,11 @@ def input_specs(
 
 
 def _stand_in(
-    dim: onnx.TensorShapeProto.Dimension, axis: int, rank: int, symbols: dict[str, int], variant: int
+    dim: onnx.TensorShapeProto.Dimension,
+    axis: int,
+    rank: int,
+    symbols: dict[str, int],
+    variant: int,
 ) -> int:
     if axis == 0:
         size = _BATCH_STAND_INS[variant]
@@ -266,7 +272,10 @@ class Walker:
                 shape_inference.infer_node_outputs(
                     schema,
                     node.proto,
-                    {n: helper.make_tensor_type_proto(self.types[n], self.shapes[n]) for n in operands},
+                    {
+                        n: helper.make_tensor_type_proto(self.types[n], self.shapes[n])
+                        for n in operands
+                    },
                     {
                         n: numpy_helper.from_array(self.values[n], n)
                         for n in operands

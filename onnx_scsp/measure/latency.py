@@ -1,7 +1,7 @@
 """Interleaved latency: A, B, A' in every round, so that drift hits all of them alike.
 
-    ratio       = median over rounds of b / a
-    noise floor = |median over rounds of a' / a - 1|, a' a second session of the first model
+ratio       = median over rounds of b / a
+noise floor = |median over rounds of a' / a - 1|, a' a second session of the first model
 """
 
 from __future__ import annotations

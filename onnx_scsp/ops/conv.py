@@ -76,7 +76,7 @@ def _across_groups(site: Site, incoming: IntArray, groups: int) -> IntArray:
     """Couples position j of every group and returns the labels of one group's positions."""
     rows = incoming.reshape(groups, -1)
     site.equal(rows[:1], rows)
-    return rows[0]
+    return np.asarray(rows[0])
 
 
 def _bias(site: Site, out: IntArray) -> None:

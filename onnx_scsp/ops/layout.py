@@ -165,7 +165,9 @@ def _tile(site: Site) -> None:
 
 
 RULES = (
-    OpRule(("Reshape",), _reshape, "moves labels; splits keep what stays rectangular", _mend_target),
+    OpRule(
+        ("Reshape",), _reshape, "moves labels; splits keep what stays rectangular", _mend_target
+    ),
     OpRule(("Flatten", "Squeeze", "Unsqueeze"), _squeeze, "moves labels"),
     OpRule(("Transpose",), _transpose, "moves labels"),
     OpRule(("Expand",), _expand, "an expanded channel axis makes free slots", _mend_target),

@@ -91,5 +91,9 @@ def _refuse(site: Site, detail: str) -> None:
 
 RULES = (
     OpRule(("Gemm",), _gemm, "makes and reads channels; a bias on the last axis scales"),
-    OpRule(("MatMul",), _matmul, "a constant operand is a weight; channels that two activations contract stay"),
+    OpRule(
+        ("MatMul",),
+        _matmul,
+        "a constant operand is a weight; channels that two activations contract stay",
+    ),
 )

@@ -15,14 +15,18 @@ from onnx_scsp.types import FreezeReason
 
 _HOMOGENEOUS = ("Relu", "LeakyRelu", "Neg", "Abs", "Identity", "Cast", "Dropout")
 _CURVED = tuple(
-    "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu"
-    " HardSigmoid HardSwish IsInf IsNaN Log Mish Not Reciprocal Round Selu Shrink Sigmoid Sign Sin"
-    " Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu".split()
+    (
+        "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Elu Erf Exp Floor "
+        "Gelu HardSigmoid HardSwish IsInf IsNaN Log Mish Not Reciprocal Round Selu Shrink Sigmoid "
+        "Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
+    ).split()
 )
 _LINEAR_NARY = ("Add", "Sub", "Sum", "Max", "Min", "Mean")
-_CURVED_NARY = (
-    "And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual"
-    " Mod Mul Or PRelu Pow Where Xor".split()
+_CURVED_NARY = tuple(
+    (
+        "And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less "
+        "LessOrEqual Mod Mul Or PRelu Pow Where Xor"
+    ).split()
 )
 
 
@@ -99,9 +103,7 @@ def _with_constant(site: Site, x: Labelled, index: int) -> Labelled:
     shape = np.broadcast_shapes(x.shape, constant)
     x = _lift(x, len(shape))
     lifted = (1,) * (len(shape) - len(constant)) + constant
-    if not x.varying and any(
-        lifted[axis] > 1 and x.shape[axis] == 1 for axis in range(len(shape))
-    ):
+    if not x.varying and any(lifted[axis] > 1 and x.shape[axis] == 1 for axis in range(len(shape))):
         site.freeze(x.labels, FreezeReason.BROADCAST, "broadcast against a wider constant")
     for axis in x.varying:
         if lifted[axis] > 1:
@@ -114,5 +116,5 @@ RULES = (
     OpRule(_HOMOGENEOUS, _unary, "elementwise; commutes with a positive factor"),
     OpRule(_CURVED, _curved_unary, "elementwise"),
     OpRule(_LINEAR_NARY, _nary, "elementwise with broadcasting; ties operands, constants scale"),
-    OpRule(tuple(_CURVED_NARY), _curved_nary, "elementwise with broadcasting; constants scale"),
+    OpRule(_CURVED_NARY, _curved_nary, "elementwise with broadcasting; constants scale"),
 )

@@ -57,5 +57,7 @@ RULES = (
         _per_channel,
         "every channel on its own",
     ),
-    OpRule(("Resize", "Upsample"), _resize, "every channel on its own; sizes rewritten", _mend_resize),
+    OpRule(
+        ("Resize", "Upsample"), _resize, "every channel on its own; sizes rewritten", _mend_resize
+    ),
 )

@@ -201,9 +201,7 @@ class Site:
 
     def freeze(self, labels: IntArray, reason: FreezeReason, detail: str) -> None:
         """States that these slots stay."""
-        self.facts.freezes.append(
-            FreezeFact(np.unique(labels), reason, self.node.label, detail)
-        )
+        self.facts.freezes.append(FreezeFact(np.unique(labels), reason, self.node.label, detail))
 
     def curve(self, labels: IntArray) -> None:
         """States that the operator does not commute with a positive factor on these slots."""

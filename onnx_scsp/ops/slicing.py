@@ -9,7 +9,6 @@ from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
 from onnx_scsp.types import FreezeReason, IntArray
 
-
 # ---- Concat ---------------------------------------------------------------------------------
 
 
@@ -251,9 +250,7 @@ def _pad_amounts(site: Site, rank: int) -> list[tuple[int, int]] | None:
         if pads is None or (site.has(3) and axes_value is None):
             return None
         flat = [int(amount) for amount in pads.reshape(-1)]
-        axes = (
-            list(range(rank)) if axes_value is None else [int(a) % rank for a in axes_value]
-        )
+        axes = list(range(rank)) if axes_value is None else [int(a) % rank for a in axes_value]
     amounts = [(0, 0)] * rank
     for place, axis in enumerate(axes):
         amounts[axis] = (flat[place], flat[place + len(axes)])

@@ -22,7 +22,7 @@ from scipy.linalg import eigh, qr, svd
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from onnx_scsp.types import FloatArray, IntArray, Partition
+from onnx_scsp.types import BoolArray, FloatArray, IntArray, Partition
 
 NEIGHBOUR = 7
 CLONE = 1.0 - 1e-9
@@ -86,8 +86,14 @@ def spectrum(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def clone_classes(cosines: FloatArray) -> IntArray:
     """Class of each unit under "is an exact duplicate of", shape (n,)."""
-    graph = csr_matrix(cosines >= CLONE)
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+    return _components(cosines >= CLONE)[1]
+
+
+def _components(adjacent: BoolArray) -> tuple[int, IntArray]:
+    """Number of connected components, and the component of each node."""
+    graph = csr_matrix(adjacent.astype(np.int8))
+    count, labels = connected_components(graph, directed=False)
+    return int(count), np.asarray(labels, np.int64)
 
 
 def cluster_qr(vectors: FloatArray) -> IntArray:
@@ -121,7 +127,9 @@ def spectral_clusters(gram: FloatArray, k: int) -> Partition:
     first = np.unique(classes, return_index=True)[1]
     inner, values, components = _distinct_clusters(cosines[np.ix_(first, first)], k)
     labels = np.unique(inner[classes], return_inverse=True)[1].astype(np.int64)
-    return Partition(labels=labels, k=int(labels.max()) + 1, eigenvalues=values, components=components)
+    return Partition(
+        labels=labels, k=int(labels.max()) + 1, eigenvalues=values, components=components
+    )
 
 
 def _distinct_clusters(cosines: FloatArray, k: int) -> tuple[IntArray, FloatArray, int]:
@@ -129,7 +137,7 @@ def _distinct_clusters(cosines: FloatArray, k: int) -> tuple[IntArray, FloatArra
     if n == 1:
         return np.zeros(1, np.int64), np.zeros(1), 1
     weights = affinity(cosines)
-    components = int(connected_components(csr_matrix(weights > _EDGE), directed=False)[0])
+    components = _components(weights > _EDGE)[0]
     values, vectors = spectrum(weights)
     if k >= n:
         return np.arange(n), values, components

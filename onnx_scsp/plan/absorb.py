@@ -22,7 +22,6 @@ from onnx_scsp.partition import cosine
 from onnx_scsp.plan.methods import Pick
 from onnx_scsp.types import FloatArray, UnitTable
 
-
 Absorption = tuple[dict[int, int], dict[int, float]]
 Compensator = Callable[[UnitTable, Pick, float], Absorption]
 """Table, pick and smallest cosine -> removed unit to survivor, removed unit to scale."""
@@ -34,9 +33,7 @@ def absorb_nothing(table: UnitTable, pick: Pick, threshold: float) -> Absorption
     return {}, {}
 
 
-def absorb_nearest(
-    table: UnitTable, pick: Pick, threshold: float
-) -> Absorption:
+def absorb_nearest(table: UnitTable, pick: Pick, threshold: float) -> Absorption:
     """Assigns removed units to survivors.
 
     Args:

@@ -4,10 +4,9 @@ Global: start from everything; again and again take one step from the pool where
 
     (curve[k'] - curve[k]) / (cost saved by going from k to k')
 
-is smallest (curves come weighted by the number of readers, at each of which that share is lost),
-until the cost is within the budget; then give back, dearest loss first, what still
-fits. Methods that bring a network-wide scale of their own (`per_cost=False`) leave the cost out of
-the comparison.
+is smallest (curves come as damage: -readers log(kept share), see `planner`), until the cost is
+within the budget; then give back, dearest loss first, what still fits. Methods that bring a
+network-wide scale of their own (`per_cost=False`) leave the cost out of the comparison.
 """
 
 from __future__ import annotations

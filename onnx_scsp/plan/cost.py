@@ -61,7 +61,9 @@ class Pool:
 class CostModel:
     """Cost as a function of the pools' counts, evaluated for many counts at once."""
 
-    def __init__(self, terms: list[tuple[float, tuple[IntArray, ...]]], pools: list[Pool], n: int):
+    def __init__(
+        self, terms: list[tuple[float, tuple[IntArray, ...]]], pools: list[Pool], n: int
+    ) -> None:
         pool_of = np.full(n + 1, -1)  # entry n serves unit -1
         for index, pool in enumerate(pools):
             pool_of[pool.global_units] = index
@@ -70,7 +72,7 @@ class CostModel:
         counts: list[FloatArray] = []
         places: list[tuple[int, ...]] = []
         for _, vectors in terms:
-            place = []
+            place: list[int] = []
             for vector in vectors:
                 key = vector.tobytes()
                 if key not in rows:
@@ -88,8 +90,8 @@ class CostModel:
         self._coefficient = np.array([coefficient for coefficient, _ in terms])
         # a spare row of constant count 1 pads terms with fewer axes
         self._place = np.full((len(terms), width), len(fixed))
-        for index, place in enumerate(places):
-            self._place[index, : len(place)] = place
+        for index, columns in enumerate(places):
+            self._place[index, : len(columns)] = columns
 
     def total(self, k: FloatArray) -> float:
         """Cost when pool p keeps k[p] units."""

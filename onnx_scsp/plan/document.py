@@ -13,8 +13,8 @@ from onnx_scsp.errors import PlanError
 from onnx_scsp.plan.planner import SCHEMA
 from onnx_scsp.types import (
     ChannelGroup,
-    Frozen,
     FreezeReason,
+    Frozen,
     GroupCut,
     Member,
     PrunePlan,
@@ -143,7 +143,9 @@ def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
     members = tuple(_read_member(member, n_units, entry["id"], name) for member in entry["members"])
     profile = np.array(entry.get("profile", [0] * n_units), np.int64)
     if profile.shape != (n_units,):
-        raise PlanError(f"{name}: group {entry['id']} has {n_units} units but another profile length")
+        raise PlanError(
+            f"{name}: group {entry['id']} has {n_units} units but another profile length"
+        )
     return ChannelGroup(
         id=str(entry["id"]),
         n_units=n_units,
@@ -157,8 +159,10 @@ def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
 
 def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:
     units = np.array(entry["units"], np.int64)
-    if units.ndim != 1 or (units.size and not (-1 <= units.min() and units.max() < n_units)):
-        raise PlanError(f"{name}: group {group}, tensor '{entry['tensor']}' names a unit out of range")
+    if units.ndim != 1 or (units.size and not (units.min() >= -1 and units.max() < n_units)):
+        raise PlanError(
+            f"{name}: group {group}, tensor '{entry['tensor']}' names a unit out of range"
+        )
     return Member(
         str(entry["tensor"]),
         int(entry["axis"]),
@@ -187,7 +191,12 @@ def _read_cut(entry: Mapping[str, Any], name: str) -> GroupCut:
     if not set(scales) <= set(absorbed) or not all(np.isfinite(s) for s in scales.values()):
         raise PlanError(f"{where}: 'scales' names a unit that nothing absorbs, or is not finite")
     return GroupCut(
-        str(entry["id"]), n_units, tuple(sorted(keep)), absorbed, scales, float(entry.get("score", 0))
+        str(entry["id"]),
+        n_units,
+        tuple(sorted(keep)),
+        absorbed,
+        scales,
+        float(entry.get("score", 0)),
     )
 
 

@@ -135,7 +135,7 @@ def _one_per_cluster_curve(table: UnitTable, _: Tools) -> FloatArray:
     if rows.size:
         values = spectrum(affinity(cosines))[0] if rows.size > 1 else np.zeros(1)
         worth[: rows.size] = np.clip(2.0 - values, 1e-9, None)
-    return np.asarray((worth.sum() - np.concatenate([[0.0], np.cumsum(worth)])))
+    return np.asarray(worth.sum() - np.concatenate([[0.0], np.cumsum(worth)]))
 
 
 def _one_per_cluster_pick(table: UnitTable, k: int, tools: Tools) -> Pick:

@@ -16,7 +16,7 @@ from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.methods import METHODS, Method, Tools
-from onnx_scsp.types import Frozen, GroupCut, PrunePlan, UnitTable
+from onnx_scsp.types import FloatArray, GroupCut, PrunePlan, UnitTable
 
 SCHEMA = 1
 Progress = Callable[[str, int, int], None]
@@ -147,13 +147,21 @@ def _counts(
     for done, (pool, table) in enumerate(zip(pools, tables, strict=True)):
         progress("measuring loss curves", done, len(tables))
         curve = chosen.method.curve(table, chosen.tools(done))
-        # a share lost of a pool's signal is lost at every reader: a residual spine has many
-        curves.append(curve * pool.n_readers if chosen.method.per_cost else curve)
+        curves.append(_damage(curve, pool.n_readers) if chosen.method.per_cost else curve)
     progress("measuring loss curves", len(tables), len(tables))
     counts = by_budget(pools, curves, cost, config.value * whole, chosen.method.per_cost)
     if counts is None:
         raise BudgetError(f"--{config.target} {config.value:g} cannot be reached")
     return counts
+
+
+def _damage(curve: FloatArray, n_readers: int) -> FloatArray:
+    """Lost share of signal -> -n_readers log(kept share).
+
+    Kept shares multiply along the network, and what a pool loses, the units of a residual spine
+    above all, it loses at each of its readers.
+    """
+    return -n_readers * np.log(np.clip(1.0 - curve, 1e-9, 1.0))
 
 
 def _check_floor(
@@ -174,9 +182,10 @@ def _blockers(coupling: Coupling) -> str:
         whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
         by_layer[term.node] = by_layer.get(term.node, 0.0) + whole
     total = max(sum(by_layer.values()), 1.0)
-    held: list[tuple[float, Frozen]] = []
-    for frozen in coupling.map.frozen:
-        held.append((sum(by_layer.get(layer, 0.0) for layer in frozen.layers) / total, frozen))
+    held = [
+        (sum(by_layer.get(layer, 0.0) for layer in frozen.layers) / total, frozen)
+        for frozen in coupling.map.frozen
+    ]
     if not held:
         return "no layer is frozen, so lower --min-share or --align"
     share, worst = max(held, key=lambda entry: entry[0])

@@ -1,7 +1,7 @@
 """Removing the entries of units that go, after their readers were handed to a survivor.
 
-    reader slice of survivor += scale x reader slice of removed          (double precision)
-    tensor <- tensor[entries whose unit stays], along every axis that carries units
+reader slice of survivor += scale x reader slice of removed          (double precision)
+tensor <- tensor[entries whose unit stays], along every axis that carries units
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Takeover = tuple[int, int, float]
 
 
 def kept_units(coupling: Coupling, plan: PrunePlan) -> BoolArray:
-    """bool (units of the network,): which ones stay."""
+    """Bool (units of the network,): which ones stay."""
     keep = np.ones(coupling.n_units, bool)
     for cut in plan.cuts:
         start = coupling.offsets[cut.group]
@@ -113,4 +113,4 @@ def _merge(array: AnyArray, axis: int, units: IntArray, absorbed: list[Takeover]
     rows = np.moveaxis(array.astype(np.float64), axis, 0).copy()
     weight = np.array(scales).reshape(-1, *(1,) * (rows.ndim - 1))
     np.add.at(rows, targets, rows[sources] * weight)
-    return np.moveaxis(rows, 0, axis).astype(array.dtype)
+    return np.asarray(np.moveaxis(rows, 0, axis).astype(array.dtype))

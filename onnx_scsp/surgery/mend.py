@@ -14,7 +14,6 @@ import numpy as np
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.graph.patch import Patch
-from onnx_scsp.graph.shapes import Walker
 from onnx_scsp.graph.view import NodeView
 from onnx_scsp.ops.mend import Known, Mend
 from onnx_scsp.ops.rule import RuleTable
@@ -39,9 +38,7 @@ def mend_graph(coupling: Coupling, rules: RuleTable, patch: Patch, keep: BoolArr
 class _Mender:
     """One walk over the cut graph."""
 
-    def __init__(
-        self, coupling: Coupling, rules: RuleTable, patch: Patch, keep: BoolArray
-    ) -> None:
+    def __init__(self, coupling: Coupling, rules: RuleTable, patch: Patch, keep: BoolArray) -> None:
         self.coupling = coupling
         self.rules = rules
         self.patch = patch
@@ -79,7 +76,7 @@ class _Mender:
     def _visit(self, node: NodeView) -> None:
         activations = self.coupling.activations
         rule = self.rules.get((node.domain, node.op_type))
-        if rule is not None and rule.mend is not None and node.outputs[0] in activations:
+        if rule is not None and rule.mend is not None and self._is_followed(node):
             mend = Mend(
                 node=node,
                 opset=self.coupling.model.opsets.get(node.domain, 1),
@@ -107,6 +104,13 @@ class _Mender:
                         )
             else:
                 walker.advance(node)
+
+    def _is_followed(self, node: NodeView) -> bool:
+        """Whether labels went through the node (where a shape is unknown they stop and stay)."""
+        shapes = self.coupling.walk.walker.shapes
+        return node.outputs[0] in self.coupling.activations and all(
+            name in shapes for name in (*node.inputs, *node.outputs) if name
+        )
 
     def _new_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         if name not in self.kept:
@@ -147,7 +151,9 @@ class _Mender:
                 if source.name in self.patch.tensors:
                     shape = self.patch.tensors[source.name].shape
                     result[value.name] = {
-                        axis: shape[stored] for axis, stored in enumerate(source.axes) if stored >= 0
+                        axis: shape[stored]
+                        for axis, stored in enumerate(source.axes)
+                        if stored >= 0
                     }
         return result
 

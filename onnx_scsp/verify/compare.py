@@ -88,7 +88,9 @@ def probes(proto: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(
         node.input[0]
         for node in proto.graph.node
-        if node.op_type in _SQUASHING and set(node.output) & outputs and node.input[0] not in outputs
+        if node.op_type in _SQUASHING
+        and set(node.output) & outputs
+        and node.input[0] not in outputs
     )
 
 

@@ -11,7 +11,7 @@ from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import ModelError, PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import open_session, random_feeds, run_session
+from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
@@ -21,6 +21,7 @@ from onnx_scsp.verify.structure import check_interface, check_runs, check_struct
 
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _FIDELITY_SAMPLES = 16
+_LARGEST_BATCH = 64
 _AMPLIFIED = 20.0
 """Rounding in every layer, against one rounding step at the input."""
 _MOST_RELAXED = 30.0
@@ -131,10 +132,9 @@ def _fidelity(
 ) -> list[Check]:
     assert a.path is not None
     assert b.path is not None
-    feeds = dict(data) if data is not None else random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES)
+    feeds = random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES) if data is None else dict(data)
     sessions = [open_session(path, threads=config.threads) for path in (a.path, b.path)]
-    static = all(spec.dynamic and spec.dynamic[0] for spec in specs)
-    found = _in_batches(sessions, feeds, specs, whole=static)
+    found = _in_batches(sessions, feeds, specs)
     source = "given inputs" if data is not None else "random inputs"
     checks = [
         Check("largest output difference", True, found.largest, None, f"relative, {source}"),
@@ -146,24 +146,28 @@ def _fidelity(
 
 
 def _in_batches(
-    sessions: list[object],
+    sessions: list[InferenceSession],
     feeds: Mapping[str, AnyArray],
     specs: tuple[InputSpec, ...],
-    *,
-    whole: bool,
 ) -> Difference:
-    """Runs all samples through both; models of fixed batch see them batch by batch."""
-    count = min((len(array) for array in feeds.values()), default=1)
-    size = 64 if whole else max(1, specs[0].shape[0] if specs and specs[0].shape else 1)
-    collected: list[list[dict[str, AnyArray]]] = [[], []]
-    for start in range(0, max(count - (0 if whole else size - 1), 1), size):
-        part = {name: array[start : start + size] for name, array in feeds.items()}
+    """Runs all samples through both; a model of fixed batch sees as many whole batches as fit."""
+    whole = all(spec.dynamic and spec.dynamic[0] for spec in specs)
+    count = min((len(array) for array in feeds.values() if array.ndim), default=1)
+    fixed = specs[0].shape[0] if specs and specs[0].shape else 1
+    size = _LARGEST_BATCH if whole else max(fixed, 1)
+    starts = range(0, count, size) if whole else range(0, max(count - size + 1, 1), size)
+    outputs: list[list[dict[str, AnyArray]]] = [[] for _ in sessions]
+    for start in starts:
+        part = {
+            name: array[start : start + size] if array.ndim else array
+            for name, array in feeds.items()
+        }
         for place, session in enumerate(sessions):
-            collected[place].append(run_session(session, part))
-    joined = [
-        {name: np.concatenate([r[name].reshape(-1, *r[name].shape[1:]) for r in runs]) for name in runs[0]}
-        if runs[0] and all(array.ndim for array in runs[0].values())
-        else runs[0]
-        for runs in collected
-    ]
-    return difference(joined[0], joined[1])
+            outputs[place].append(run_session(session, part))
+    first, second = ({name: _joined(runs, name) for name in runs[0]} for runs in outputs)
+    return difference(first, second)
+
+
+def _joined(runs: list[dict[str, AnyArray]], name: str) -> AnyArray:
+    """One output over all batches, samples along axis 0."""
+    return np.concatenate([np.atleast_1d(run[name]) for run in runs])

@@ -1,0 +1,106 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onnx_scsp.config import PruneConfig
+from onnx_scsp.errors import ConfigError
+
+ModelArg = Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")]
+OutputOpt = Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ShapeOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-shape", help="Shape for an input with dynamic axes, as NAME:1,3,224,224."
+    ),
+]
+MacsOpt = Annotated[float | None, typer.Option(help="Fraction of the MACs that may remain.")]
+ParamsOpt = Annotated[
+    float | None, typer.Option(help="Fraction of the parameters that may remain.")
+]
+RatioOpt = Annotated[
+    float | None, typer.Option(help="Fraction of the channels kept in every group.")
+]
+MethodOpt = Annotated[str, typer.Option(help="scsp, one-per-cluster, or a baseline: l2, random.")]
+ClustererOpt = Annotated[str, typer.Option(help="spectral, or the baseline kmeans.")]
+CriterionOpt = Annotated[str, typer.Option(help="What a channel is worth: energy or l2.")]
+AlignOpt = Annotated[
+    int, typer.Option(help="Channel counts are multiples of this; 1 switches it off.")
+]
+MinShareOpt = Annotated[float, typer.Option(help="No group keeps less than this share.")]
+NoMergeOpt = Annotated[
+    bool, typer.Option("--no-merge", help="Drop channels; no survivor takes over their readers.")
+]
+IgnoreOpt = Annotated[
+    list[str] | None,
+    typer.Option(help="Pattern of node or tensor names whose channels stay; may be repeated."),
+]
+SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
+ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
+NoVerifyOpt = Annotated[
+    bool, typer.Option("--no-verify", help="Write the result without checking it (not advised).")
+]
+
+
+def prune_config(
+    macs: float | None,
+    params: float | None,
+    ratio: float | None,
+    *,
+    method: str,
+    clusterer: str,
+    criterion: str,
+    align: int,
+    min_share: float,
+    no_merge: bool,
+    ignore: list[str] | None,
+    seed: int,
+) -> PruneConfig:
+    """Builds the configuration from options.
+
+    Raises:
+        ConfigError: Not exactly one budget was given, or a value is out of range.
+    """
+    budgets = {"macs": macs, "params": params, "ratio": ratio}
+    given = [(name, value) for name, value in budgets.items() if value is not None]
+    if len(given) != 1:
+        raise ConfigError("give exactly one budget: --macs, --params or --ratio")
+    target, value = given[0]
+    return PruneConfig(
+        target=target,
+        value=value,
+        method=method,
+        clusterer=clusterer,
+        criterion=criterion,
+        align=align,
+        min_share=min_share,
+        compensate="none" if no_merge else "merge",
+        ignore=tuple(ignore or ()),
+        seed=seed,
+    )
+
+
+def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """Parses `NAME:1,3,224,224`.
+
+    Raises:
+        ConfigError: An option is spelled otherwise.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for option in options or ():
+        name, colon, sizes = option.rpartition(":")
+        try:
+            shape = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shape = ()
+        if not colon or not name or not shape:
+            raise ConfigError(
+                f"--input-shape '{option}' is not NAME:SIZES, such as image:1,3,224,224"
+            )
+        shapes[name] = shape
+    return shapes

@@ -1,0 +1,1 @@
+"""records -> tables and JSON. Computes nothing that the library did not."""

@@ -1,0 +1,56 @@
+"""What the recipe hands back: a plan carried out, and the figures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from onnx_scsp.graph.model import Model
+from onnx_scsp.types import Cost, PrunePlan, VerifyReport
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrunedModel:
+    """A plan carried out, not yet written.
+
+    Attributes:
+        source: The model that was pruned.
+        proto: The result, or None where the plan removes nothing.
+        plan: The plan.
+        planned_macs: MACs that the plan foresees.
+    """
+
+    source: Model
+    proto: onnx.ModelProto | None
+    plan: PrunePlan
+    planned_macs: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PruneResult:
+    """What `prune` did.
+
+    Attributes:
+        output: The written file.
+        plan: The plan.
+        before: Cost of the input.
+        after: Cost of the output, measured on the written file.
+        target: Budget name and value.
+        achieved: The same figure, measured.
+        report: The checks.
+        seconds: Wall time by stage.
+        layers: Node name -> (channels before, channels after), for producing nodes.
+    """
+
+    output: Path
+    plan: PrunePlan
+    before: Cost
+    after: Cost
+    target: tuple[str, float]
+    achieved: float
+    report: VerifyReport
+    seconds: Mapping[str, float]
+    layers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
