@@ -47,6 +47,10 @@ class PruneConfig:
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
             raise ConfigError(f"target '{self.target}' is unknown; use one of {', '.join(TARGETS)}")
+        _require_numbers(self, "value", "min_share", "merge_threshold")
+        _require_integers(self, "align", "seed")
+        if isinstance(self.ignore, str) or not all(isinstance(p, str) for p in self.ignore):
+            raise ConfigError("ignore is no sequence of patterns; give a tuple of strings")
         if not 0.0 < self.value < 1.0:
             raise ConfigError(
                 f"--{self.target} {self.value:g} is outside (0, 1); "
@@ -88,3 +92,28 @@ class VerifyConfig:
     seed: int = 0
     threads: int = 2
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require_numbers(self, "tolerance", "half_tolerance")
+        _require_integers(self, "seed", "threads")
+        for name in ("tolerance", "half_tolerance"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} {getattr(self, name):g} is outside [0, infinity)")
+        if not 0 <= self.seed < 2**32:
+            raise ConfigError(f"--seed {self.seed} is outside [0, 2**32)")
+        if self.threads < 1:
+            raise ConfigError(f"--threads {self.threads} is not positive")
+
+
+def _require_numbers(options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigError(f"{name} is {value!r}, which is no number")
+
+
+def _require_integers(options: object, *names: str) -> None:
+    for name in names:
+        value = getattr(options, name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name} is {value!r}, which is no whole number")

@@ -82,7 +82,12 @@ def list_layers(
                 groups=tuple(str(name) for name in np.unique(group_of_unit[owned])),
             )
         )
-    return tuple(layers)
+    for fact in walked.facts.held:
+        node = walked.graph.nodes[fact.index]
+        cost = round(macs.get(node.name, 0.0))
+        layers.append(Layer(node.name, node.op_type, fact.channels, 0, cost, ()))
+    order = {node.name: node.index for node in walked.graph.nodes}
+    return tuple(sorted(layers, key=lambda layer: order[layer.node]))
 
 
 def macs_by_group(costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups: int) -> list[int]:

@@ -23,12 +23,14 @@ class Closure:
 
     Attributes:
         unit_of: int64 (n_labels,), the class of each label.
+        channel_of: int64 (n_labels,), finer: labels that carry one channel, ties left out.
         n_classes: Number of classes.
         reasons: Class -> freeze facts that touch it.
         curved: Classes that pass an operator that does not commute with a positive factor.
     """
 
     unit_of: IntArray
+    channel_of: IntArray
     n_classes: int
     reasons: dict[int, list[FreezeFact]]
     curved: frozenset[int]
@@ -43,24 +45,21 @@ def close(facts: Facts) -> Closure:
     Returns:
         Classes of labels.
     """
-    edges = list(facts.equalities)
-    edges.extend(_shared_tensors(facts))
-    unit_of = _components(facts.n_labels, edges)
+    same = [*facts.equalities, *_shared_tensors(facts)]
+    channel_of = _components(facts.n_labels, same)
+    unit_of = _components(facts.n_labels, [*same, *facts.ties])
     multi = [x.labels for x in facts.activations.values() if len(x.varying) > 1]
     for labels in multi:
         extra = _rectangular(unit_of[labels])
         if extra is not None:
-            edges.append(extra)
-            unit_of = unit_of[:]  # classes of classes: components of the previous classes
-            merged = _components(int(unit_of.max()) + 1, [extra])
-            unit_of = merged[unit_of]
+            unit_of = _components(int(unit_of.max()) + 1, [extra])[unit_of]
     n_classes = int(unit_of.max()) + 1 if facts.n_labels else 0
     reasons: dict[int, list[FreezeFact]] = {}
     for fact in facts.freezes:
         for unit in np.unique(unit_of[fact.labels]):
             reasons.setdefault(int(unit), []).append(fact)
     curved = frozenset(int(u) for labels in facts.curved for u in np.unique(unit_of[labels]))
-    return Closure(unit_of, n_classes, reasons, curved)
+    return Closure(unit_of, channel_of, n_classes, reasons, curved)
 
 
 def _components(count: int, edges: list[tuple[IntArray, IntArray]]) -> IntArray:

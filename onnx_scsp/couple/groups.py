@@ -110,7 +110,7 @@ def find_coupling(
     chains = find_chains(walked)
     ids = [f"g{index:0{max(2, len(str(n_groups)))}d}" for index in range(n_groups)]
     offsets = dict(zip(ids, offsets_list, strict=True))
-    groups = _groups(walked, closure, members, costs, ids, offsets_list, sizes, activations, number)
+    groups = _groups(walked, closure, members, costs, ids, offsets_list, sizes, global_of, number)
     tensors = _tensors(members)
     group_map = GroupMap(
         model_sha256=model.sha256,
@@ -251,10 +251,12 @@ def _groups(
     ids: list[str],
     offsets: list[int],
     sizes: list[int],
-    activations: Mapping[str, IntArray],
+    global_of: IntArray,
     number: IntArray,
 ) -> tuple[ChannelGroup, ...]:
-    profile_of = profiles(members, activations, sum(sizes))
+    arrays = [fact.labels for fact in walked.facts.members]
+    arrays += [x.labels for x in walked.facts.activations.values()]
+    profile_of = profiles(arrays, closure, global_of, sum(sizes))
     group_of_unit = np.repeat(np.arange(len(sizes)), sizes)
     by_group: list[list[Member]] = [[] for _ in sizes]
     for (tensor, axis, role), by_use in members.items():
@@ -319,6 +321,9 @@ def _frozen(walked: Walk, closure: Closure, number: IntArray) -> tuple[Frozen, .
             reasons = {(FreezeReason.SINGLE_UNIT, names[index], detail)}
         for key in sorted(reasons):
             blocked.setdefault(key, []).append(layers[index])
+    for held in walked.facts.held:
+        key = (held.reason, names[held.index], held.detail)
+        blocked.setdefault(key, []).append(layers[held.index])
     return tuple(
         Frozen(reason, node, detail, tuple(dict.fromkeys(found)))
         for (reason, node, detail), found in blocked.items()

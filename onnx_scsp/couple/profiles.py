@@ -1,12 +1,23 @@
-"""Profiles: which units of a group are interchangeable."""
+"""Profiles: which units of a group are interchangeable, occurrence by occurrence.
+
+A unit may consist of several channels (one per group of a grouped convolution, say) and occur
+several times in one array. Two units are interchangeable when, in every array, they occur equally
+often and their channels follow each other in the same order: then the i-th occurrence of one
+corresponds to the i-th of the other. The order is compared by a polynomial hash
+
+    h(u) = sum_i (channel number within u of the i-th occurrence + 1) P^i   (mod 2^64)
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
-from onnx_scsp.types import IntArray, Role
+from onnx_scsp.couple.close import Closure
+from onnx_scsp.types import AnyArray, IntArray
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 def by_first_use(values: IntArray) -> IntArray:
@@ -18,20 +29,65 @@ def by_first_use(values: IntArray) -> IntArray:
 
 
 def profiles(
-    members: dict[tuple[str, int, Role], dict[str, IntArray]],
-    activations: Mapping[str, IntArray],
-    n_units: int,
+    arrays: Iterable[IntArray], closure: Closure, global_of: IntArray, n_units: int
 ) -> IntArray:
-    """One number per unit: equal where two units occur equally often in every array."""
-    arrays = [units for by_use in members.values() for units in by_use.values()]
-    arrays += list(activations.values())
+    """One number per unit, equal for interchangeable units.
+
+    Args:
+        arrays: Label arrays of all activations and members.
+        closure: Classes of labels.
+        global_of: Label -> global unit, -1 for labels that stay.
+        n_units: Number of units.
+
+    Returns:
+        int64 (n_units,).
+    """
+    place_of = _places_within_units(closure, global_of)
     profile = np.zeros(n_units, np.int64)
     seen: set[bytes] = set()
-    for array in arrays:
-        key = array.tobytes()
-        if key in seen or not (array >= 0).any():
+    for labels in arrays:
+        flat = labels.reshape(-1)
+        flat = flat[global_of[flat] >= 0]
+        key = closure.channel_of[flat].tobytes()
+        if flat.size == 0 or key in seen:
             continue
         seen.add(key)
-        counts = np.bincount(array[array >= 0].reshape(-1), minlength=n_units)
-        profile = np.unique(np.stack([profile, counts]), axis=1, return_inverse=True)[1].reshape(-1)
+        counts, order = _signature(global_of[flat], place_of[flat], n_units)
+        rows = np.stack([profile.astype(np.uint64), counts, order])
+        profile = np.unique(rows, axis=1, return_inverse=True)[1].reshape(-1)
     return profile
+
+
+def _places_within_units(closure: Closure, global_of: IntArray) -> IntArray:
+    """Label -> number of its channel among the channels of its unit, by first label."""
+    n_labels = global_of.size
+    first = np.full(int(closure.channel_of.max(initial=-1)) + 1, n_labels, np.int64)
+    np.minimum.at(first, closure.channel_of, np.arange(n_labels))
+    channels = np.lexsort((first, global_of[np.minimum(first, max(n_labels - 1, 0))]))
+    owner = global_of[first[channels]]
+    starts = np.flatnonzero(np.diff(owner, prepend=owner[:1] - 1))
+    lengths = np.diff(np.append(starts, owner.size))
+    place = np.empty(channels.size, np.int64)
+    place[channels] = np.arange(owner.size) - np.repeat(starts, lengths)
+    return place[closure.channel_of]
+
+
+def _signature(units: IntArray, places: IntArray, n_units: int) -> tuple[AnyArray, AnyArray]:
+    """How often each unit occurs, and the hash of the order of its channels (both uint64)."""
+    order = np.argsort(units, kind="stable")
+    owner = units[order]
+    counts = np.bincount(owner, minlength=n_units)
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    rank = (np.arange(owner.size) - starts[owner]).astype(np.uint64)
+    with np.errstate(over="ignore"):
+        terms = (places[order] + 1).astype(np.uint64) * _power(rank)
+        total = np.zeros(n_units, np.uint64)
+        np.add.at(total, owner, terms)
+    return counts.astype(np.uint64), total
+
+
+def _power(exponent: AnyArray) -> AnyArray:
+    """BASE ** exponent modulo 2^64."""
+    table = np.ones(int(exponent.max(initial=0)) + 1, np.uint64)
+    table[1:] = _BASE
+    return np.cumprod(table, dtype=np.uint64)[exponent]

@@ -15,7 +15,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from onnx_scsp.errors import ModelError
-from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
+from onnx_scsp.graph.view import view
 
 _CHUNK_BYTES = 1 << 22
 
@@ -33,11 +34,9 @@ def load(path: str | os.PathLike[str]) -> Model:
         ModelError: The file is missing, is no valid ONNX model, or its external data is missing.
     """
     file = Path(path)
-    if not file.exists():
-        raise ModelError(f"{file}: no such file; give the path of an .onnx model")
-    if file.is_dir():
-        raise ModelError(f"{file} is a directory; give the path of an .onnx file")
+    _require_file(file)
     proto = _parse(file)
+    _check_names(proto, file)
     external = _external_files(proto, file)
     _check(file)
     return Model(proto=proto, path=file, sha256=_sha256(file, external), external_files=external)
@@ -61,6 +60,18 @@ def from_proto(proto: onnx.ModelProto) -> Model:
     return Model(proto=proto, path=None, sha256=digest)
 
 
+def _require_file(file: Path) -> None:
+    try:
+        if not file.exists():
+            raise ModelError(f"{file}: no such file; give the path of an .onnx model")
+        if file.is_dir():
+            raise ModelError(f"{file} is a directory; give the path of an .onnx file")
+        if not file.is_file():
+            raise ModelError(f"{file} is no plain file; give the path of an .onnx file")
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error.strerror}") from error
+
+
 def _parse(file: Path) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
@@ -76,6 +87,20 @@ def _parse(file: Path) -> onnx.ModelProto:
     return proto
 
 
+def _check_names(proto: onnx.ModelProto, file: Path) -> None:
+    """Protobuf hands out text that is not UTF-8 as bytes, or fails when it is read."""
+    try:
+        graph = view(proto)
+        names = {item.name for item in (*tensors_of(proto), *proto.graph.value_info)}
+        names |= {*graph.inputs, *graph.outputs, *graph.consumers, *graph.producers}
+        names |= {name for node in graph.nodes for name in (node.name, node.op_type, node.domain)}
+        is_text = all(isinstance(name, str) for name in names)
+    except UnicodeDecodeError:
+        is_text = False
+    if not is_text:
+        raise ModelError(f"{file} is not a valid ONNX model: a name in it is not UTF-8 text")
+
+
 def _check(file: Path) -> None:
     try:
         onnx.checker.check_model(str(file))
@@ -85,8 +110,11 @@ def _check(file: Path) -> None:
 
 
 def tensors_of(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of the model: initializers and attributes, subgraphs and functions included."""
+    """Every tensor: initializers and attributes, in subgraphs, functions, training graphs too."""
     yield from _graph_tensors(proto.graph)
+    for info in proto.training_info:
+        yield from _graph_tensors(info.initialization)
+        yield from _graph_tensors(info.algorithm)
     for function in proto.functions:
         for node in function.node:
             yield from _node_tensors(node)
@@ -145,12 +173,23 @@ def _check_location(location: str, tensor: str, file: Path) -> None:
 
 def _check_extent(tensor: onnx.TensorProto, file: Path) -> None:
     entries = external_entries(tensor)
+    needed = byte_count(tensor)
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", needed))
+    except ValueError as error:
+        raise ModelError(
+            f"{file}: tensor '{tensor.name}' has an external offset or length that is no number"
+        ) from error
+    if offset < 0 or length != needed:
+        raise ModelError(
+            f"{file}: tensor '{tensor.name}' claims {length} bytes of external data from byte "
+            f"{offset}, its shape and type need {needed}"
+        )
     size_bytes = (file.parent / entries["location"]).stat().st_size
-    offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
-    if offset < 0 or length < 0 or offset + length > size_bytes:
+    if offset + needed > size_bytes:
         raise ModelError(
             f"{file}: external data file '{entries['location']}' is too short for tensor "
-            f"'{tensor.name}' ({size_bytes} bytes, {offset + length} needed)"
+            f"'{tensor.name}' ({size_bytes} bytes, {offset + needed} needed)"
         )
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+
+_BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
+"""Bits per element of the types whose names do not say them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,3 +52,11 @@ def is_external(tensor: onnx.TensorProto) -> bool:
 def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
     """The tensor's external data record: location, offset, length, checksum."""
     return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def byte_count(tensor: onnx.TensorProto) -> int:
+    """Bytes of the tensor's values in raw storage; types narrower than a byte are packed."""
+    kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+    width = re.search(r"\d+", kind)
+    bits = _BITS.get(kind, int(width[0]) if width else 0)
+    return -(-int(math.prod(tensor.dims)) * bits // 8)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 
 from onnx_scsp.errors import OutputError
 from onnx_scsp.graph.load import tensors_of
-from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 
 _PAGE_BYTES = 4096
+_CHUNK_BYTES = 1 << 22
 
 
 def check_output(model: Model, path: Path) -> None:
@@ -27,16 +31,26 @@ def check_output(model: Model, path: Path) -> None:
     Raises:
         OutputError: The path is the input itself, a directory, or cannot be written.
     """
-    if path.is_dir():
+    try:
+        is_folder, has_parent = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    if is_folder:
         raise OutputError(f"{path} is a directory; name the output file")
-    if not path.parent.is_dir():
+    if not has_parent:
         raise OutputError(f"{path.parent} is no existing folder; create it first")
-    if model.path is not None:
-        inputs = [model.path, *(model.folder / location for location in model.external_files)]
-        if any(path.exists() and file.exists() and path.samefile(file) for file in inputs):
-            raise OutputError(f"{path} is the input model itself; choose another output name")
+    if _is_input(model, path):
+        raise OutputError(f"{path} is the input model itself; choose another output name")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OutputError(f"{path} cannot be written; check the permissions of the folder")
+
+
+def _is_input(model: Model, path: Path) -> bool:
+    """Whether a path is, under whatever name, one of the files that the model was read from."""
+    if model.path is None or not path.exists():
+        return False
+    inputs = [model.path, *(model.folder / location for location in model.external_files)]
+    return any(file.exists() and path.samefile(file) for file in inputs)
 
 
 def save(
@@ -73,14 +87,22 @@ def save(
         if check is not None:
             check(folder / target.name)
         total_bytes = sum(source.stat().st_size for source, _ in moves)
-        for source, final in moves:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(source, final)
+        _publish(moves)
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return total_bytes
+
+
+def _publish(moves: list[tuple[Path, Path]]) -> None:
+    """Gives all files their final names, or none where one of the names is taken by a folder."""
+    for _, final in moves:
+        if final.is_dir():
+            raise OutputError(f"{final} is a directory; move it away or name another output")
+    for source, final in moves:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, final)
 
 
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
@@ -156,11 +178,13 @@ def _copy_beside(
 ) -> None:
     """An unchanged model keeps its locations, so its data files go along under the same names."""
     source, final = model.folder / location, target.parent / location
+    if final == target:
+        raise OutputError(f"{target} is the name of the model's data file; choose another name")
     (folder / location).parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, folder / location)
     if final.exists() and final.samefile(source):
         return
-    if final.exists() and final.read_bytes() != source.read_bytes():
+    if final.exists() and not filecmp.cmp(source, final, shallow=False):
         raise OutputError(f"{final} exists and is another file; choose another output folder")
     moves.append((folder / location, final))
 
@@ -172,55 +196,70 @@ def _umask() -> int:
 
 
 def _data_names(model: Model, target: Path) -> dict[str, str]:
-    """Original external location -> name of the new data file."""
-    if len(model.external_files) == 1:
-        return {model.external_files[0]: f"{target.name}.data"}
-    return {location: f"{target.name}.{Path(location).name}" for location in model.external_files}
+    """Original external location -> name of the new data file; never one of the input's files."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for location in model.external_files:
+        suffix = "data" if len(model.external_files) == 1 else Path(location).name
+        stem = f"{target.name}.{suffix}"
+        for number in count():
+            name = f"{stem}.{number}" if number else stem
+            if name not in taken and not _is_input(model, target.parent / name):
+                break
+        taken.add(name)
+        names[location] = name
+    return names
 
 
 def _write_external(
     proto: onnx.ModelProto, model: Model, folder: Path, names: dict[str, str]
 ) -> None:
-    """Streams every external tensor to its new file, in the order and alignment of the old one."""
-    tensors = [t for t in tensors_of(proto) if external_entries(t).get("location") in names]
-    aligned = all(
-        int(external_entries(t).get("offset", 0)) % _PAGE_BYTES == 0
-        for t in tensors_of(model.proto)
-        if is_external(t)
-    )
-    streams = {location: (folder / name).open("wb") for location, name in names.items()}
-    try:
-        for tensor in tensors:
+    """Streams every external tensor to its new file, one file after the other.
+
+    Tensors come in the order of the proto; where all of a file's tensors began on a page, they do
+    so again.
+    """
+    aligned = dict.fromkeys(names, True)
+    for tensor in tensors_of(model.proto):
+        if is_external(tensor):
             entries = external_entries(tensor)
-            stream = streams[entries["location"]]
-            if aligned and len(tensors) > 1:
-                stream.write(b"\0" * (-stream.tell() % _PAGE_BYTES))
-            offset = stream.tell()
-            if is_external(tensor):
-                _stream_bytes(model.folder / entries["location"], entries, stream)
-            else:
-                stream.write(tensor.raw_data)
-                tensor.ClearField("raw_data")
-            _set_location(tensor, names[entries["location"]], offset, stream.tell() - offset)
-    finally:
-        for stream in streams.values():
-            stream.close()
+            aligned[entries["location"]] &= int(entries.get("offset", 0)) % _PAGE_BYTES == 0
+    by_location: dict[str, list[onnx.TensorProto]] = {}
+    for tensor in tensors_of(proto):
+        location = external_entries(tensor).get("location", "")
+        if location in names:
+            by_location.setdefault(location, []).append(tensor)
+    for location, tensors in by_location.items():
+        with (folder / names[location]).open("wb") as stream:
+            for tensor in tensors:
+                if aligned[location]:
+                    stream.write(b"\0" * (-stream.tell() % _PAGE_BYTES))
+                _move_out(tensor, model.folder / location, names[location], stream)
 
 
-def _stream_bytes(source: Path, entries: dict[str, str], target: object) -> None:
-    length = int(entries.get("length", 0)) or source.stat().st_size - int(entries.get("offset", 0))
+def _move_out(tensor: onnx.TensorProto, source: Path, name: str, stream: BinaryIO) -> None:
+    """Appends a tensor's bytes to a data file and makes the tensor point to them."""
+    offset = stream.tell()
+    entries = external_entries(tensor)
+    if is_external(tensor):
+        _stream_bytes(source, int(entries.get("offset", 0)), byte_count(tensor), stream)
+    else:
+        stream.write(tensor.raw_data)
+        tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.ClearField("external_data")
+    length = stream.tell() - offset
+    entries |= {"location": name, "offset": str(offset), "length": str(length)}
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+
+
+def _stream_bytes(source: Path, offset: int, length: int, target: BinaryIO) -> None:
     with source.open("rb") as stream:
-        stream.seek(int(entries.get("offset", 0)))
+        stream.seek(offset)
         while length > 0:
-            chunk = stream.read(min(length, 1 << 22))
+            chunk = stream.read(min(length, _CHUNK_BYTES))
             if not chunk:
                 raise OutputError(f"{source} ended early while its tensors were copied")
-            target.write(chunk)  # type: ignore[attr-defined]
+            target.write(chunk)
             length -= len(chunk)
-
-
-def _set_location(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
-    tensor.ClearField("external_data")
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
-        tensor.external_data.add(key=key, value=value)

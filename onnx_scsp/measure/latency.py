@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import open_session, random_feeds, run_session
-from onnx_scsp.graph.shapes import input_specs
+from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.measure.machine import machine_record
 from onnx_scsp.types import BenchReport, Timing
@@ -42,8 +43,8 @@ def benchmark(
         rounds: Timed rounds; each runs both models and the reference once more.
         warm_up: Rounds before those.
         threads: Intra-op threads of every session.
-        batch: Size of axis 0 where the model leaves it open.
-        input_shapes: Shapes for other dynamic axes.
+        batch: Size of axis 0 where model and `input_shapes` leave it open.
+        input_shapes: Whole shapes of inputs with dynamic axes.
         seed: Seed of the random inputs.
 
     Returns:
@@ -62,7 +63,8 @@ def benchmark(
         specs.append(input_specs(model, graph, Constants(model, graph), input_shapes))
     if [(s.name, s.elem_type) for s in specs[0]] != [(s.name, s.elem_type) for s in specs[1]]:
         raise ConfigError("the two models have different inputs; they cannot be timed side by side")
-    feeds = random_feeds(specs[0], seed, batch)
+    given = input_shapes or {}
+    feeds = random_feeds([_fixed(s) if s.name in given else s for s in specs[0]], seed, batch)
     sources = [m.path if m.path is not None else m.proto.SerializeToString() for m in models]
     sessions = [
         open_session(source, threads=threads) for source in (sources[0], sources[1], sources[0])
@@ -84,6 +86,11 @@ def benchmark(
         threads=threads,
         input_shapes={name: tuple(array.shape) for name, array in feeds.items()},
     )
+
+
+def _fixed(spec: InputSpec) -> InputSpec:
+    """An input whose shape the caller has given: no axis is open any more."""
+    return replace(spec, dynamic=(False,) * len(spec.shape))
 
 
 def _timing(seconds: np.ndarray) -> Timing:

@@ -24,13 +24,15 @@ def _conv(site: Site) -> None:
     incoming = site.vector(x, 1)
     outer = float(np.prod(site.out_shape()[2:]) * site.out_shape()[0] * kernel)
     if groups > 1 and fan_in == 1:
-        out = np.repeat(incoming, out_channels // groups)
+        source = np.repeat(incoming, out_channels // groups)
+        out = source if out_channels == groups else site.fresh(out_channels)
+        site.tie(source, out)
         site.scales(1, 0, out)
         site.cost(outer, out)
     else:
         read = _across_groups(site, incoming, groups)
-        made = site.fresh(out_channels // groups)
-        out = np.tile(made, groups)
+        out = site.fresh(out_channels)
+        _across_groups(site, out, groups)
         site.reads(1, 1, read)
         site.makes(1, 0, out)
         site.cost(outer, out, read)
@@ -53,8 +55,8 @@ def _conv_transpose(site: Site) -> None:
         site.cost(outer, out)
     else:
         _across_groups(site, incoming, groups)
-        made = site.fresh(fan_out)
-        out = np.tile(made, groups)
+        out = site.fresh(groups * fan_out)
+        made = _across_groups(site, out, groups)
         site.reads(1, 0, incoming)
         site.makes(1, 1, made)
         site.cost(outer, incoming, made)
@@ -66,16 +68,21 @@ def _has_weight(site: Site) -> bool:
     if site.is_const(1):
         return True
     detail = "its weight is computed at run time"
-    for index in range(2 if site.node.input(1) in site.facts.activations else 1):
-        site.freeze(site.x(index).labels, FreezeReason.COMPUTED_WEIGHT, detail)
+    for index in range(len(site.node.inputs)):
+        if site.has(index) and not site.is_const(index):
+            site.freeze(site.x(index).labels, FreezeReason.COMPUTED_WEIGHT, detail)
     site.emit_frozen(FreezeReason.COMPUTED_WEIGHT, detail)
+    site.hold(site.out_shape()[1], FreezeReason.COMPUTED_WEIGHT, detail)
+    # every output value (Conv) or input value (ConvTranspose) meets one slice of the weight
+    shape = site.out_shape() if site.node.op_type == "Conv" else site.shape(0)
+    site.cost(float(np.prod(shape)) * float(np.prod(site.shape(1)[1:])))
     return False
 
 
-def _across_groups(site: Site, incoming: IntArray, groups: int) -> IntArray:
-    """Couples position j of every group and returns the labels of one group's positions."""
-    rows = incoming.reshape(groups, -1)
-    site.equal(rows[:1], rows)
+def _across_groups(site: Site, channels: IntArray, groups: int) -> IntArray:
+    """Ties position j of every group and returns the labels of one group's positions."""
+    rows = channels.reshape(groups, -1)
+    site.tie(rows[:1], rows)
     return np.asarray(rows[0])
 
 

@@ -12,7 +12,10 @@ from onnx_scsp.types import FreezeReason
 def _gemm(site: Site) -> None:
     """Y = alpha A' B' + beta C with A' (M, K), B' (K, N)."""
     if not site.is_const(1) or site.is_const(0):
-        _refuse(site, "its second operand is no constant")
+        detail = "its second operand is no constant"
+        _refuse(site, detail)
+        site.hold(site.out_shape()[1], FreezeReason.COMPUTED_WEIGHT, detail)
+        site.cost(float(np.prod(site.out_shape())) * _contracted(site))
         return
     trans_a, trans_b = bool(site.attr("transA", 0)), bool(site.attr("transB", 0))
     read = site.vector(site.x(0), 0 if trans_a else 1)
@@ -38,7 +41,10 @@ def _matmul(site: Site) -> None:
 def _matmul_weight(site: Site, data: int, weight: int) -> None:
     shape, x, out_shape = site.shape(weight), site.x(data), site.out_shape()
     if len(shape) < 2 or len(x.shape) < 2 or any(size != 1 for size in shape[:-2]):
-        _refuse(site, "a batched or one-dimensional weight has no single channel axis")
+        detail = "a batched or one-dimensional weight has no single channel axis"
+        _refuse(site, detail)
+        site.hold(out_shape[-1] if out_shape else 1, FreezeReason.NOT_CHANNEL_AXIS, detail)
+        site.cost(float(np.prod(out_shape)) * site.shape(0)[-1])
         return
     rank = len(shape)
     # X @ W reads the last axis of X; W @ X reads the last but one.
@@ -80,6 +86,10 @@ def _pass_through(site: Site, carrier: Labelled, other: Labelled, place: int) ->
     contracted = other.shape[-1 if place == -1 else -2]
     site.cost(float(np.prod(site.out_shape())) / labels.size * contracted, labels)
     site.emit(labels.reshape(view))
+
+
+def _contracted(site: Site) -> int:
+    return site.shape(0)[0 if site.attr("transA", 0) else -1]
 
 
 def _refuse(site: Site, detail: str) -> None:

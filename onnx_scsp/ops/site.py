@@ -5,7 +5,8 @@ either full or of size 1 (the labels do not vary along it). Slots with equal lab
 that facts equate, can only be removed together. A rule maps the labels of its inputs to labels of
 its outputs and may state
 
-    equal(a, b)                         these slots go together
+    equal(a, b)                         these slots are one channel: they go together
+    tie(a, b)                           these slots are different channels that go together
     makes/scales/reads(input, axis, v)  entries of a constant's axis belong to these labels
     freeze(labels, reason, detail)      these slots stay
     cost(coefficient, *vectors)         MACs = coefficient x kept entries of each vector
@@ -87,16 +88,28 @@ class CostFact:
     vectors: tuple[IntArray, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HeldFact:
+    """A node that makes channels in a way that no cut can follow."""
+
+    index: int
+    channels: int
+    reason: FreezeReason
+    detail: str
+
+
 @dataclass(slots=True, eq=False)
 class Facts:
     """Everything that rules stated during one walk (grown by the walk, then only read)."""
 
     n_labels: int = 0
     equalities: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
     members: list[MemberFact] = field(default_factory=list)
     freezes: list[FreezeFact] = field(default_factory=list)
     costs: list[CostFact] = field(default_factory=list)
     curved: list[IntArray] = field(default_factory=list)
+    held: list[HeldFact] = field(default_factory=list)
     activations: dict[str, Labelled] = field(default_factory=dict)
 
     def fresh(self, count: int) -> IntArray:
@@ -193,15 +206,20 @@ class Site:
         return self.facts.fresh(count)
 
     def equal(self, a: IntArray, b: IntArray) -> None:
-        """States that slots of two broadcastable label arrays go together."""
-        left, right = np.broadcast_arrays(a, b)
-        differ = left != right
-        if differ.any():
-            self.facts.equalities.append((left[differ], right[differ]))
+        """States that slots of two broadcastable label arrays carry one channel."""
+        _record(self.facts.equalities, a, b)
+
+    def tie(self, a: IntArray, b: IntArray) -> None:
+        """States that slots of two broadcastable label arrays go together, as a tensor demands."""
+        _record(self.facts.ties, a, b)
 
     def freeze(self, labels: IntArray, reason: FreezeReason, detail: str) -> None:
         """States that these slots stay."""
         self.facts.freezes.append(FreezeFact(np.unique(labels), reason, self.node.label, detail))
+
+    def hold(self, channels: int, reason: FreezeReason, detail: str) -> None:
+        """States that this node's own filters stay although no label stands for them."""
+        self.facts.held.append(HeldFact(self.node.index, channels, reason, detail))
 
     def curve(self, labels: IntArray) -> None:
         """States that the operator does not commute with a positive factor on these slots."""
@@ -231,7 +249,7 @@ class Site:
             self.freeze(label, FreezeReason.NOT_CHANNEL_AXIS, "not the channel axis")
             return np.repeat(label, x.shape[axis])
         rows = np.moveaxis(x.along((axis,)), axis, 0).reshape(x.shape[axis], -1)
-        self.equal(rows[:, :1], rows)
+        self.tie(rows[:, :1], rows)
         return np.ascontiguousarray(rows[:, 0])
 
     def makes(self, index: int, axis: int, labels: IntArray) -> None:
@@ -259,3 +277,10 @@ class Site:
             return  # an inserted axis of size 1 carries no channels
         use = f"{self.node.index}:{index}"
         self.facts.members.append(MemberFact(use, source, stored, role, labels))
+
+
+def _record(pairs: list[tuple[IntArray, IntArray]], a: IntArray, b: IntArray) -> None:
+    left, right = np.broadcast_arrays(a, b)
+    differ = left != right
+    if differ.any():
+        pairs.append((left[differ], right[differ]))

@@ -7,7 +7,7 @@ import numpy as np
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
-from onnx_scsp.types import FreezeReason, IntArray
+from onnx_scsp.types import BoolArray, FreezeReason, IntArray
 
 # ---- Concat ---------------------------------------------------------------------------------
 
@@ -21,7 +21,7 @@ def _concat(site: Site) -> None:
     if others and not any(axis in part.varying for part in parts):
         # joined along positions: channel c of every part is one channel
         for part in parts[1:]:
-            site.equal(parts[0].labels, part.labels)
+            site.tie(parts[0].labels, part.labels)
         site.emit(np.broadcast_arrays(*(part.labels for part in parts))[0].copy())
         return
     expanded = [part.along((axis, *others)) for part in parts]
@@ -62,6 +62,10 @@ def _range(x: Labelled, axis: int, start: int, stop: int) -> IntArray:
 def _mend_split(mend: Mend) -> None:
     axis = int(mend.node.attr("axis", 0)) % len(mend.in_shape(0))
     sizes = [mend.new_shapes[name][axis] for name in mend.node.outputs]
+    spelled = bool(mend.node.input(1)) or mend.node.has_attr("split")
+    total = mend.in_shape(0)[axis]
+    if not spelled and sizes == _equal_parts(total, len(sizes)):
+        return
     if sizes == [mend.old_shapes[name][axis] for name in mend.node.outputs]:
         return
     if mend.opset < 13:
@@ -74,6 +78,12 @@ def _mend_split(mend: Mend) -> None:
     else:
         required = np.array(sizes, np.int64)
         mend.set_entries(1, required, required != known.value)
+
+
+def _equal_parts(total: int, count: int) -> list[int]:
+    """Sizes that a Split without sizes yields: equal, the last one possibly smaller."""
+    part = -(-total // count)
+    return [part] * (count - 1) + [total - part * (count - 1)]
 
 
 # ---- Slice ----------------------------------------------------------------------------------
@@ -134,34 +144,41 @@ def _python_bounds(start: int, end: int, step: int) -> tuple[int, int | None, in
 
 
 def _mend_slice(mend: Mend) -> None:
-    source, rank = mend.node.inputs[0], len(mend.in_shape(0))
+    """Bounds on a cut axis become the numbers of kept entries before them."""
     if not mend.is_cut():
         return
-    uses_attributes = mend.opset < 10
-    if uses_attributes:
+    if mend.opset < 10:
         starts, ends = list(mend.node.attr("starts")), list(mend.node.attr("ends"))
         axes = list(mend.node.attr("axes") or range(len(starts)))
-    else:
-        known = [mend.known(index) for index in (1, 2)]
-        if known[0] is None or known[1] is None:
-            return  # only axes without channels are sliced at unknown bounds
-        starts, ends = known[0].value.tolist(), known[1].value.tolist()
-        given = mend.known(3) if mend.node.input(3) else None
-        axes = given.value.tolist() if given is not None else list(range(len(starts)))
-    new_starts, new_ends = list(starts), list(ends)
+        starts, ends, _ = _moved_bounds(mend, starts, ends, axes)
+        mend.attributes["starts"], mend.attributes["ends"] = starts, ends
+        return
+    before = [mend.before.get(mend.node.input(index)) for index in (1, 2, 3)]
+    if before[0] is None or before[1] is None:
+        return  # only axes without channels are sliced at unknown bounds
+    axes = list(range(before[0].size)) if before[2] is None else before[2].tolist()
+    *bounds, moved = _moved_bounds(mend, before[0].tolist(), before[1].tolist(), axes)
+    for index, bound in zip((1, 2), bounds, strict=True):
+        known = mend.known(index)
+        required = np.array(bound, np.int64)
+        current = required if known is None else known.value
+        mend.set_entries(index, required, moved & (required != current))
+
+
+def _moved_bounds(
+    mend: Mend, starts: list[int], ends: list[int], axes: list[int]
+) -> tuple[list[int], list[int], BoolArray]:
+    """Bounds on the axes after the cut, and which of them lie on a cut axis."""
+    source, rank = mend.node.inputs[0], len(mend.in_shape(0))
+    starts, ends, moved = list(starts), list(ends), np.zeros(len(axes), bool)
     for place, axis in enumerate(axes):
         kept = mend.kept(source, int(axis) % rank)
         if kept.all():
             continue
         first, last, _ = slice(int(starts[place]), int(ends[place])).indices(kept.size)
-        new_starts[place] = int(kept[:first].sum())
-        new_ends[place] = int(kept[:last].sum())
-    if uses_attributes:
-        mend.attributes["starts"], mend.attributes["ends"] = new_starts, new_ends
-        return
-    for index, old, new in ((1, starts, new_starts), (2, ends, new_ends)):
-        required = np.array(new, np.int64)
-        mend.set_entries(index, required, required != np.array(old, np.int64))
+        starts[place], ends[place] = int(kept[:first].sum()), int(kept[:last].sum())
+        moved[place] = True
+    return starts, ends, moved
 
 
 # ---- Gather ---------------------------------------------------------------------------------
@@ -195,12 +212,12 @@ def _mend_gather(mend: Mend) -> None:
         return
     axis = int(mend.node.attr("axis", 0)) % len(mend.in_shape(0))
     kept = mend.kept(source, axis)
-    known = mend.known(1)
-    if kept.all() or known is None:
+    before = mend.before.get(mend.node.inputs[1])
+    if kept.all() or before is None:
         return
-    indices = known.value % kept.size
+    indices = before % kept.size
     places = np.cumsum(kept) - 1
-    mend.inputs[1] = places[indices[kept[indices]]].astype(known.value.dtype)
+    mend.inputs[1] = places[indices[kept[indices]]].astype(before.dtype)
 
 
 # ---- Pad ------------------------------------------------------------------------------------

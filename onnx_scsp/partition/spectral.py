@@ -85,8 +85,9 @@ def spectrum(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def clone_classes(cosines: FloatArray) -> IntArray:
-    """Class of each unit under "is an exact duplicate of", shape (n,)."""
-    return _components(cosines >= CLONE)[1]
+    """Class of each unit under "is an exact duplicate of", shape (n,); zeros are one class."""
+    is_zero = np.diagonal(cosines) <= 0.0
+    return _components((cosines >= CLONE) | (is_zero[:, None] & is_zero[None, :]))[1]
 
 
 def _components(adjacent: BoolArray) -> tuple[int, IntArray]:

@@ -16,6 +16,7 @@ from onnx_scsp.types import (
     FreezeReason,
     Frozen,
     GroupCut,
+    IntArray,
     Member,
     PrunePlan,
     Role,
@@ -91,12 +92,18 @@ def plan_from_json(text: str, name: str = "the plan") -> PrunePlan:
         PlanError: The text is no plan, or contradicts itself.
     """
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         raise PlanError(
             f"{name} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg})"
         ) from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"{name} is not valid JSON: {error}") from error
+    if (
+        not isinstance(data, dict)
+        or not _is_integer(data.get("schema"))
+        or (data["schema"] != SCHEMA)
+    ):
         raise PlanError(f"{name} is no plan of schema {SCHEMA}; make one with `onnx-scsp plan`")
     try:
         groups = tuple(_read_group(entry, name) for entry in data["groups"])
@@ -114,10 +121,9 @@ def plan_from_json(text: str, name: str = "the plan") -> PrunePlan:
             )
             for entry in data["frozen"]
         )
-        plan = PrunePlan(
-            SCHEMA, str(data["model_sha256"]), dict(data["config"]), cuts, groups, frozen
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        config = _read_config(data["config"], name)
+        plan = PrunePlan(SCHEMA, str(data["model_sha256"]), config, cuts, groups, frozen)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PlanError(f"{name} is malformed: {type(error).__name__} at {error}") from error
     ids = [group.id for group in groups]
     if len(set(ids)) != len(ids):
@@ -138,14 +144,35 @@ def read_plan(path: Path) -> PrunePlan:
         raise PlanError(f"{path} cannot be read: {reason}") from error
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; one that spells a key twice says two things at once."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key '{twice}' occurs twice in one object")
+    return result
+
+
+def _read_config(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options behind the plan; those that carrying it out needs are checked."""
+    config = dict(entry)
+    ignore = config.get("ignore", [])
+    if not isinstance(ignore, list) or not all(isinstance(item, str) for item in ignore):
+        raise PlanError(f"{name}: config 'ignore' is no list of patterns")
+    value = config.get("value", 0.0)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PlanError(f"{name}: config 'value' is no number")
+    return config
+
+
 def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
-    n_units = int(entry["units"])
+    where = f"{name}: group {entry['id']}"
+    n_units = _integer(entry["units"], where)
     members = tuple(_read_member(member, n_units, entry["id"], name) for member in entry["members"])
-    profile = np.array(entry.get("profile", [0] * n_units), np.int64)
+    profile = _integers(entry.get("profile", [0] * n_units), where)
     if profile.shape != (n_units,):
-        raise PlanError(
-            f"{name}: group {entry['id']} has {n_units} units but another profile length"
-        )
+        raise PlanError(f"{where} has {n_units} units but another profile length")
     return ChannelGroup(
         id=str(entry["id"]),
         n_units=n_units,
@@ -158,14 +185,13 @@ def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
 
 
 def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:
-    units = np.array(entry["units"], np.int64)
-    if units.ndim != 1 or (units.size and not (units.min() >= -1 and units.max() < n_units)):
-        raise PlanError(
-            f"{name}: group {group}, tensor '{entry['tensor']}' names a unit out of range"
-        )
+    where = f"{name}: group {group}, tensor '{entry['tensor']}'"
+    units = _integers(entry["units"], where)
+    if units.size and not (units.min() >= -1 and units.max() < n_units):
+        raise PlanError(f"{where} names a unit out of range")
     return Member(
         str(entry["tensor"]),
-        int(entry["axis"]),
+        _integer(entry["axis"], where),
         Role(entry["role"]),
         read_only(units),
         tuple(str(use) for use in entry.get("uses", ())),
@@ -173,21 +199,27 @@ def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) 
 
 
 def _read_cut(entry: Mapping[str, Any], name: str) -> GroupCut:
-    where, n_units = f"{name}: group {entry['id']}", int(entry["units"])
+    where = f"{name}: group {entry['id']}"
+    n_units = _integer(entry["units"], where)
     keep = [_integer(unit, where) for unit in entry["keep"]]
     if not keep:
         raise PlanError(f"{where} keeps no unit; keep at least one")
     if sorted(set(keep)) != sorted(keep) or not all(0 <= unit < n_units for unit in keep):
         raise PlanError(f"{where}: 'keep' names a unit twice or out of range 0..{n_units - 1}")
     kept = set(keep)
-    absorbed = {int(r): _integer(s, where) for r, s in dict(entry.get("absorbed_by", {})).items()}
+    absorbed = {
+        _unit_key(r, where): _integer(s, where)
+        for r, s in dict(entry.get("absorbed_by", {})).items()
+    }
     for removed, survivor in absorbed.items():
         if removed in kept or not 0 <= removed < n_units or survivor not in kept:
             raise PlanError(
                 f"{where}: absorbed_by {removed} -> {survivor} contradicts 'keep' "
                 "(a removed unit is taken over by a kept one)"
             )
-    scales = {int(r): float(s) for r, s in dict(entry.get("scales", {})).items()}
+    scales = {
+        _unit_key(r, where): _number(s, where) for r, s in dict(entry.get("scales", {})).items()
+    }
     if not set(scales) <= set(absorbed) or not all(np.isfinite(s) for s in scales.values()):
         raise PlanError(f"{where}: 'scales' names a unit that nothing absorbs, or is not finite")
     return GroupCut(
@@ -200,7 +232,30 @@ def _read_cut(entry: Mapping[str, Any], name: str) -> GroupCut:
     )
 
 
-def _integer(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise PlanError(f"{where}: '{value}' is no unit number")
-    return value
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _integer(value: Any, where: str) -> int:
+    if not _is_integer(value):
+        raise PlanError(f"{where}: '{value}' is no whole number")
+    return int(value)
+
+
+def _integers(values: Any, where: str) -> IntArray:
+    if not isinstance(values, list):
+        raise PlanError(f"{where}: '{values}' is no list of whole numbers")
+    return np.array([_integer(value, where) for value in values], np.int64)
+
+
+def _unit_key(key: str, where: str) -> int:
+    """JSON keys are text: a unit number as digits, without sign, blanks or leading zeros."""
+    if not key.isdecimal() or str(int(key)) != key:
+        raise PlanError(f"{where}: '{key}' is no unit number")
+    return int(key)
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PlanError(f"{where}: '{value}' is no number")
+    return float(value)

@@ -170,9 +170,15 @@ def _check_floor(
     floor = cost.total(smallest(pools)) / whole
     if floor <= config.value:
         return
+    bottom = cost.total(np.ones(len(pools))) / whole
+    advice = (
+        f"lower --min-share or --align (with one channel left per group {bottom:.3f} remains)"
+        if bottom <= config.value
+        else f"even with one channel left per group {bottom:.3f} remains; {_blockers(coupling)}"
+    )
     raise BudgetError(
         f"--{config.target} {config.value:g} cannot be reached: at least {floor:.3f} remains "
-        f"with --min-share {config.min_share:g} and --align {config.align}; {_blockers(coupling)}"
+        f"with --min-share {config.min_share:g} and --align {config.align}; {advice}"
     )
 
 
@@ -187,7 +193,7 @@ def _blockers(coupling: Coupling) -> str:
         for frozen in coupling.map.frozen
     ]
     if not held:
-        return "no layer is frozen, so lower --min-share or --align"
+        return "no layer is frozen"
     share, worst = max(held, key=lambda entry: entry[0])
     return (
         f"what holds most is {worst.node} ({worst.reason.value}: {worst.detail}), "

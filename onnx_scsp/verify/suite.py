@@ -22,9 +22,9 @@ from onnx_scsp.verify.structure import check_interface, check_runs, check_struct
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _FIDELITY_SAMPLES = 16
 _LARGEST_BATCH = 64
-_AMPLIFIED = 20.0
+_AMPLIFIED = 5.0
 """Rounding in every layer, against one rounding step at the input."""
-_MOST_RELAXED = 30.0
+_MOST_RELAXED = 100.0
 """However sensitive a network is, a larger difference is no rounding."""
 
 
