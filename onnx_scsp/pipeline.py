@@ -315,7 +315,9 @@ def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
 
 def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:
     check_output(source, plan_out)
-    if plan_out.resolve() == output.resolve():
+    same_folder = plan_out.resolve().parent == output.resolve().parent
+    is_data = bool(source.external_files) and plan_out.name.startswith(f"{output.name}.")
+    if same_folder and (plan_out.name == output.name or is_data):
         raise OutputError(f"{plan_out} is named both for the model and for the plan")
 
 

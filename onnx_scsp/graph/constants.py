@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_scsp.errors import InternalError
-from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.graph.view import GraphView, NodeView
 from onnx_scsp.types import AnyArray
 
@@ -31,6 +31,9 @@ FOLDABLE = frozenset(
     ).split()
 )
 """Operators that are evaluated when all their inputs are known. All of them are cheap and pure."""
+
+_FIRST_REFERENCE_DEQUANTIZE = 19
+"""Operator set from which ONNX's reference implementation knows DequantizeLinear."""
 
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze"})
 _FLOATS = frozenset(
@@ -199,9 +202,11 @@ def evaluate_all(
     node: NodeView, feeds: dict[str, AnyArray], opsets: dict[str, int]
 ) -> list[AnyArray]:
     """Runs one node on known inputs and returns all its outputs."""
-    if node.op_type in ("Identity",):
-        return [feeds[node.inputs[0]]]
     versions = opsets or {"": onnx.defs.onnx_opset_version()}
+    if node.op_type == "Identity":
+        return [feeds[node.inputs[0]]]
+    if node.op_type == "DequantizeLinear" and versions.get("", 1) < _FIRST_REFERENCE_DEQUANTIZE:
+        return [_dequantize(node, feeds)]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [node.proto],
@@ -215,6 +220,18 @@ def evaluate_all(
     return [np.asarray(result) for result in results]
 
 
+def _dequantize(node: NodeView, feeds: dict[str, AnyArray]) -> AnyArray:
+    """(x - zero point) scale, one pair for the tensor or one per entry of an axis."""
+    quantised, scale = (feeds[name] for name in node.inputs[:2])
+    zero = feeds[node.inputs[2]] if node.input(2) else np.zeros(scale.shape, quantised.dtype)
+    if scale.size > 1:
+        view = [1] * quantised.ndim
+        view[int(node.attr("axis", 1))] = scale.size
+        scale, zero = scale.reshape(view), zero.reshape(view)
+    shifted = quantised.astype(np.int64) - zero.astype(np.int64)
+    return np.asarray(shifted.astype(scale.dtype) * scale)
+
+
 def tensor_array(tensor: onnx.TensorProto, folder: Path) -> AnyArray:
     """A tensor's values; external data is memory-mapped, not read."""
     if not is_external(tensor):
@@ -222,7 +239,8 @@ def tensor_array(tensor: onnx.TensorProto, folder: Path) -> AnyArray:
     entries = external_entries(tensor)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     count = int(np.prod(tuple(tensor.dims), dtype=np.int64))
-    if tensor.data_type in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
+    if byte_count(tensor) != count * dtype.itemsize:
+        # packed 4-bit types, and types that numpy holds in a wider one
         return np.asarray(numpy_helper.to_array(tensor, str(folder)))
     if count == 0:
         return np.zeros(tuple(tensor.dims), dtype)

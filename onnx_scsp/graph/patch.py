@@ -136,7 +136,7 @@ class _Applier:
 
     def _add(self, name: str, array: AnyArray) -> None:
         """Adds an initializer; before IR version 4 every initializer is an input as well."""
-        tensor = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
         self.graph.initializer.append(tensor)
         if self.lists_initializers:
             self.graph.input.append(
@@ -204,9 +204,13 @@ class _Applier:
 
 
 def _all_names(graph: onnx.GraphProto) -> set[str]:
+    """Every name in use, inside subgraph bodies too: a fresh name must not be shadowed there."""
     names = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
     for node in graph.node:
         names |= set(node.input) | set(node.output) | {node.name}
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _all_names(inner) if inner.ByteSize() else set()
     return names
 
 
@@ -222,7 +226,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 def _fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
     """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
-    fresh = numpy_helper.from_array(np.ascontiguousarray(array), tensor.name)
+    fresh = numpy_helper.from_array(np.asarray(array, order="C"), tensor.name)
     if fresh.data_type != tensor.data_type:
         raise InternalError(f"tensor '{tensor.name}' would change its type")
     location = external_entries(tensor).get("location") if is_external(tensor) else None
@@ -242,7 +246,7 @@ def _set_constant(node: onnx.NodeProto, array: AnyArray) -> None:
         if attribute.name == "value":
             _fill(attribute.t, array)
             return
-    value = numpy_helper.from_array(np.ascontiguousarray(array))
+    value = numpy_helper.from_array(np.asarray(array, order="C"))
     del node.attribute[:]
     node.attribute.append(helper.make_attribute("value", value))
 

@@ -285,8 +285,12 @@ class Walker:
                     ir_version=self._ir_version,
                 )
             )
-        except (onnx.defs.SchemaError, shape_inference.InferenceError):
-            return {}  # no schema, or sizes that do not fit: the shape stays unknown
+        except (
+            onnx.defs.SchemaError,
+            onnx.checker.ValidationError,
+            shape_inference.InferenceError,
+        ):
+            return {}  # no schema, or types and sizes that do not fit: the shape stays unknown
 
 
 def _concrete(kind: TypeProto) -> tuple[int, ...] | None:

@@ -91,7 +91,7 @@ def _expand(site: Site) -> None:
     labels = x.labels.reshape((1,) * (len(shape) - len(x.shape)) + x.labels.shape)
     old = (1,) * (len(shape) - len(x.shape)) + x.shape
     grown = [axis for axis in range(len(shape)) if old[axis] == 1 and shape[axis] > 1]
-    channel_like = [axis for axis in grown if axis == 1 and len(shape) > 2 and not x.varying]
+    channel_like = [axis for axis in grown if axis == 1 and not x.varying]
     if channel_like:
         site.freeze(x.labels, FreezeReason.BROADCAST, "one channel is expanded to many")
         free = site.fresh(shape[1])

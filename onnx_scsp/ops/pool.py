@@ -17,8 +17,11 @@ def _per_channel(site: Site) -> None:
         labels = site.vector(x, 1).reshape(1, -1, *(1,) * (len(x.shape) - 2))
     else:
         labels = x.labels
-    for index in range(len(site.node.outputs)):
-        site.emit(labels, index)
+    site.emit(labels)
+    if any(site.node.outputs[1:]):
+        detail = "its second output numbers places across all channels"
+        site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
+        site.emit(x.labels, 1)
 
 
 def _resize(site: Site) -> None:

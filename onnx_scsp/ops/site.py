@@ -213,6 +213,18 @@ class Site:
         """States that slots of two broadcastable label arrays go together, as a tensor demands."""
         _record(self.facts.ties, a, b)
 
+    def distinct(self, labels: IntArray) -> IntArray:
+        """The same slots with one channel each: repeated labels lose track of which copy is which.
+
+        An operator that picks or reorders slots of such an array may treat the copies of one unit
+        otherwise than those of another.
+        """
+        if np.unique(labels).size == labels.size:
+            return labels
+        own = self.fresh(labels.size).reshape(labels.shape)
+        self.tie(labels, own)
+        return own
+
     def freeze(self, labels: IntArray, reason: FreezeReason, detail: str) -> None:
         """States that these slots stay."""
         self.facts.freezes.append(FreezeFact(np.unique(labels), reason, self.node.label, detail))
@@ -257,8 +269,11 @@ class Site:
         self._member(index, axis, Role.MAKES, labels)
 
     def scales(self, index: int, axis: int, labels: IntArray) -> None:
-        """Axis `axis` of constant input `index` holds one entry per channel."""
-        self._member(index, axis, Role.SCALES, labels)
+        """Axis `axis` of input `index` holds one entry per channel; activations go along."""
+        if self.node.inputs[index] in self.facts.activations:
+            self.equal(labels, self.vector(self.x(index), axis))
+        else:
+            self._member(index, axis, Role.SCALES, labels)
 
     def reads(self, index: int, axis: int, labels: IntArray) -> None:
         """Axis `axis` of constant input `index` is a consumer's input axis."""

@@ -25,7 +25,7 @@ def _concat(site: Site) -> None:
         site.emit(np.broadcast_arrays(*(part.labels for part in parts))[0].copy())
         return
     expanded = [part.along((axis, *others)) for part in parts]
-    site.emit(np.concatenate(expanded, axis=axis))
+    site.emit(site.distinct(np.concatenate(expanded, axis=axis)))
 
 
 def _part(site: Site, index: int, axis: int) -> Labelled:
@@ -46,17 +46,14 @@ def _part(site: Site, index: int, axis: int) -> Labelled:
 def _split(site: Site) -> None:
     x = site.x(0)
     axis = int(site.attr("axis", 0)) % len(x.shape)
+    splits_channels = axis in x.varying
+    labels = site.distinct(x.labels) if splits_channels else x.labels
     start = 0
     for index, name in enumerate(site.node.outputs):
         stop = start + (site.out_shape(index)[axis] if name else 0)
-        site.emit(_range(x, axis, start, stop), index)
+        part = np.take(labels, np.arange(start, stop), axis=axis) if splits_channels else labels
+        site.emit(part, index)
         start = stop
-
-
-def _range(x: Labelled, axis: int, start: int, stop: int) -> IntArray:
-    if axis not in x.varying:
-        return x.labels
-    return np.take(x.labels, np.arange(start, stop), axis=axis)
 
 
 def _mend_split(mend: Mend) -> None:
@@ -97,7 +94,7 @@ def _slice(site: Site) -> None:
         site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
         site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
         return
-    labels = x.labels
+    labels = site.distinct(x.labels) if set(bounds) & set(x.varying) else x.labels
     for axis, (start, stop, step) in bounds.items():
         if axis not in x.varying:
             continue
@@ -203,7 +200,7 @@ def _gather(site: Site) -> None:
         site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
         site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
         return
-    site.emit(np.take(x.labels, indices % x.shape[axis], axis=axis))
+    site.emit(np.take(site.distinct(x.labels), indices % x.shape[axis], axis=axis))
 
 
 def _mend_gather(mend: Mend) -> None:

@@ -53,7 +53,7 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
         A patch of tensors and of per-use copies; nothing else is changed yet.
     """
     constants = coupling.walk.constants
-    merged = _readers_of(coupling)
+    readers = _readers_of(coupling)
     absorbed = takeovers(coupling, plan)
     tensors: dict[str, AnyArray] = {}
     copies: dict[tuple[int, int], AnyArray] = {}
@@ -67,23 +67,36 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
                 used = coupling.walk.graph.nodes[node].inputs[place]
                 mapping = constants.source(used).axes
                 touched = {mapping.index(axis): units for axis, units in touched.items()}
-                copies[node, place] = _take(constants.array(used), touched, keep)
+                reads = {mapping.index(axis) for axis in readers.get((name, use), ())}
+                copies[node, place] = _cut(constants.array(used), touched, reads, absorbed, keep)
             else:
-                array = constants.array(name)
-                for axis in merged.get(name, ()):
-                    array = _merge(array, axis, axes[axis], absorbed)
-                tensors[name] = _take(array, touched, keep)
+                reads = readers.get((name, use), set()) & set(touched)
+                tensors[name] = _cut(constants.array(name), touched, reads, absorbed, keep)
     return Patch(tensors=tensors, copies=copies)
 
 
-def _readers_of(coupling: Coupling) -> Mapping[str, set[int]]:
-    """Tensor -> axes that read units."""
-    readers: dict[str, set[int]] = {}
+def _readers_of(coupling: Coupling) -> Mapping[tuple[str, str], set[int]]:
+    """(Tensor, use or '' for all) -> axes that read units."""
+    readers: dict[tuple[str, str], set[int]] = {}
     for group in coupling.map.groups:
         for member in group.members:
             if member.role is Role.READS:
-                readers.setdefault(member.tensor, set()).add(member.axis)
+                for use in member.uses or ("",):
+                    readers.setdefault((member.tensor, use), set()).add(member.axis)
     return readers
+
+
+def _cut(
+    array: AnyArray,
+    touched: Mapping[int, IntArray],
+    reads: set[int],
+    absorbed: list[Takeover],
+    keep: BoolArray,
+) -> AnyArray:
+    """One tensor, or one use of it: merges along the axes that read, then cuts."""
+    for axis in reads:
+        array = _merge(array, axis, touched[axis], absorbed)
+    return _take(array, touched, keep)
 
 
 def _stays(units: IntArray, keep: BoolArray) -> BoolArray:

@@ -151,21 +151,28 @@ def _in_batches(
     specs: tuple[InputSpec, ...],
 ) -> Difference:
     """Runs all samples through both; a model of fixed batch sees as many whole batches as fit."""
-    whole = all(spec.dynamic and spec.dynamic[0] for spec in specs)
-    count = min((len(array) for array in feeds.values() if array.ndim), default=1)
-    fixed = specs[0].shape[0] if specs and specs[0].shape else 1
-    size = _LARGEST_BATCH if whole else max(fixed, 1)
-    starts = range(0, count, size) if whole else range(0, max(count - size + 1, 1), size)
+    given = [spec for spec in specs if spec.name in feeds]
+    sampled = [spec for spec in given if _has_samples(spec, feeds[spec.name])]
+    fixed = [spec.shape[0] for spec in sampled if not spec.dynamic[0]]
+    size = min(fixed, default=_LARGEST_BATCH)
+    count = min((len(feeds[spec.name]) for spec in sampled), default=size)
+    starts = range(0, max(count - size + 1, 1) if fixed else count, size)
+    names = {spec.name for spec in sampled}
     outputs: list[list[dict[str, AnyArray]]] = [[] for _ in sessions]
     for start in starts:
         part = {
-            name: array[start : start + size] if array.ndim else array
+            name: array[start : start + size] if name in names else array
             for name, array in feeds.items()
         }
         for place, session in enumerate(sessions):
             outputs[place].append(run_session(session, part))
     first, second = ({name: _joined(runs, name) for name in runs[0]} for runs in outputs)
     return difference(first, second)
+
+
+def _has_samples(spec: InputSpec, array: AnyArray) -> bool:
+    """Whether axis 0 runs over samples; an input that only fills its fixed shape goes in whole."""
+    return array.ndim > 0 and (spec.dynamic[0] or len(array) > spec.shape[0])
 
 
 def _joined(runs: list[dict[str, AnyArray]], name: str) -> AnyArray:
