@@ -1,0 +1,163 @@
+"""The masked-twin oracle, written from the plan file's contract alone.
+
+Nothing of the package under test is imported. The plan says which entries of which tensor axis
+belong to which unit; here the slices that read removed units are set to zero in the original, and
+the result has to compute what the pruned file computes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper
+
+
+@dataclass(frozen=True)
+class TwinResult:
+    """Largest difference over the largest output, and how many units were masked."""
+
+    error: float
+    removed: int
+
+
+def compare(original: Path, pruned: Path, plan: Path, seed: int = 5) -> TwinResult:
+    """Runs the masked original and the pruned model on the same random inputs."""
+    document = json.loads(Path(plan).read_text())
+    twin = onnx.load(str(original))
+    removed = mask(twin, document)
+    feeds = random_inputs(twin, seed)
+    expected = run(twin, feeds)
+    actual = run(onnx.load(str(pruned)), feeds)
+    return TwinResult(worst_difference(expected, actual), removed)
+
+
+def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
+    """Zeroes in place what reads removed units; returns how many units are removed."""
+    removed = 0
+    for group in document["groups"]:
+        if group["absorbed_by"]:
+            raise ValueError("this twin is for plans that select only")
+        gone = set(range(group["units"])) - set(group["keep"])
+        removed += len(gone)
+        for member in group["members"]:
+            if member["role"] != "reads" or not gone:
+                continue
+            entries = np.flatnonzero(np.isin(member["units"], sorted(gone)))
+            for use in member.get("uses", ()):
+                mask_use(model, use, len(member["units"]), entries)
+            if not member.get("uses"):
+                array = zeroed(stored(model, member["tensor"]), member["axis"], entries)
+                store(model, member["tensor"], array)
+    return removed
+
+
+def mask_use(model: onnx.ModelProto, use: str, length: int, entries: np.ndarray) -> None:
+    """Gives one use of a shared vector its own, masked copy."""
+    node, place = (int(part) for part in use.split(":"))
+    array = stored(model, model.graph.node[node].input[place])
+    (axis,) = (axis for axis, size in enumerate(array.shape) if size == length)
+    name = f"masked_{node}_{place}"
+    array = zeroed(array, axis, entries)
+    model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.node[node].input[place] = name
+
+
+def zeroed(array: np.ndarray, axis: int, entries: np.ndarray) -> np.ndarray:
+    copy = array.copy()
+    index = [slice(None)] * copy.ndim
+    index[axis] = entries
+    copy[tuple(index)] = 0
+    return copy
+
+
+def stored(model: onnx.ModelProto, name: str) -> np.ndarray:
+    """A tensor's values: an initializer, or whatever the nodes before it compute."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            return numpy_helper.to_array(tensor)
+    for node in model.graph.node:
+        if node.op_type == "Constant" and name in node.output and node.attribute[0].name == "value":
+            return numpy_helper.to_array(node.attribute[0].t)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.append(onnx.ValueInfoProto(name=name))
+    return open_session(probe).run([name], random_inputs(probe, 0))[0]
+
+
+def store(model: onnx.ModelProto, name: str, array: np.ndarray) -> None:
+    """Puts new values under a tensor's name, in place of whatever made them."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(array, name))
+            return
+    for node in model.graph.node:
+        if name in node.output:
+            constant = helper.make_node(
+                "Constant", [], [name], value=numpy_helper.from_array(array), name=node.name
+            )
+            node.CopyFrom(constant)
+            return
+    raise ValueError(f"no tensor named '{name}'")
+
+
+def random_inputs(model: onnx.ModelProto, seed: int) -> dict[str, np.ndarray]:
+    """Standard normal inputs; batch 2 and size 16 where the file leaves an axis open."""
+    rng = np.random.default_rng(seed)
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    feeds = {}
+    for value in model.graph.input:
+        if value.name in initializers:
+            continue
+        kind = value.type.tensor_type
+        shape = [
+            dim.dim_value or (2 if axis == 0 else 3 if axis == 1 else 32)
+            for axis, dim in enumerate(kind.shape.dim)
+        ]
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        feeds[value.name] = np.asarray(rng.standard_normal(shape)).astype(dtype)
+    return feeds
+
+
+def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """All outputs, and what goes into a Softmax or Sigmoid that is an output."""
+    names = [output.name for output in model.graph.output]
+    inner = [
+        node.input[0]
+        for node in model.graph.node
+        if node.op_type in ("Softmax", "Sigmoid") and set(node.output) & set(names)
+    ]
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner if name not in names)
+    wanted = [*names, *(name for name in inner if name not in names)]
+    return dict(zip(wanted, open_session(probe).run(wanted, feeds), strict=True))
+
+
+def open_session(model: onnx.ModelProto) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def worst_difference(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> float:
+    """Over all outputs: the largest absolute difference over the largest absolute value."""
+    worst = 0.0
+    for name, left in expected.items():
+        right = actual[name]
+        if left.shape != right.shape or not (np.isfinite(left).all() and np.isfinite(right).all()):
+            return float("inf")
+        scale = max(float(np.abs(left).max(initial=0.0)), 1e-30)
+        gap = np.abs(left.astype(np.float64) - right.astype(np.float64))
+        worst = max(worst, float(gap.max(initial=0.0)) / scale)
+    return worst
