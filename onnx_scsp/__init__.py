@@ -2,7 +2,7 @@
 
 The flow, one folder per stage:
 
-    graph -> couple -> describe -> partition -> plan -> surgery -> verify -> measure -> report
+    graph -> couple -> describe -> partition -> plan -> surgery -> proof -> measure -> report
 
 Every public name is imported on first use, so that `import onnx_scsp` costs nothing.
 """

@@ -19,11 +19,11 @@ from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.ops import RULES, RuleTable
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
+from onnx_scsp.proof import verify_files
 from onnx_scsp.results import PrunedModel, PruneResult
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
-from onnx_scsp.verify import verify_files
 
 Progress = Callable[[str, int, int], None]
 

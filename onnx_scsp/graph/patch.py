@@ -90,7 +90,7 @@ class _Applier:
         for (node, place), array in (*self.patch.copies.items(), *self.patch.inputs.items()):
             self._set_input(node, place, array)
         for (node, place), (mask, values) in self.patch.masked.items():
-            self._insert_where(node, place, mask, values)
+            self._overwrite_entries(node, place, mask, values)
         for node, attributes in self.patch.attributes.items():
             for name, value in attributes.items():
                 _set_attribute(self.nodes[node], name, value)
@@ -123,16 +123,24 @@ class _Applier:
             target.input.append("")
         target.input[place] = name
 
-    def _insert_where(self, node: int, place: int, mask: BoolArray, values: AnyArray) -> None:
-        """Where(mask, values, computed): repairs the static entries of a dynamic vector."""
+    def _overwrite_entries(self, node: int, place: int, mask: BoolArray, values: AnyArray) -> None:
+        """Computed x rest + values: repairs the static entries of a dynamic integer vector.
+
+        (Where would say it more plainly, but exists only from opset 9.)
+        """
         target = self.nodes[node]
         computed = target.input[place]
-        names = [self._fresh(f"{computed}_{part}") for part in ("mask", "sizes", "mended")]
-        self._add(names[0], np.asarray(mask, bool))
-        self._add(names[1], values)
-        where = helper.make_node("Where", [names[0], names[1], computed], [names[2]], name=names[2])
-        self.inserted.setdefault(node, []).append(where)
-        target.input[place] = names[2]
+        parts = ("rest", "sizes", "masked", "mended")
+        rest, sizes, masked, mended = (self._fresh(f"{computed}_{part}") for part in parts)
+        self._add(rest, np.asarray(~mask, values.dtype))
+        self._add(sizes, np.where(mask, values, 0).astype(values.dtype))
+        self.inserted.setdefault(node, []).extend(
+            (
+                helper.make_node("Mul", [computed, rest], [masked], name=masked),
+                helper.make_node("Add", [masked, sizes], [mended], name=mended),
+            )
+        )
+        target.input[place] = mended
 
     def _add(self, name: str, array: AnyArray) -> None:
         """Adds an initializer; before IR version 4 every initializer is an input as well."""

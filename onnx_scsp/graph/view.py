@@ -21,7 +21,7 @@ class NodeView:
 
     Attributes:
         index: Position in `graph.node`.
-        name: The node's name, or `<op>_<index>` where it has none.
+        name: The node's name, or its first output's where it has none.
         op_type: Operator.
         domain: Operator domain, '' for the default one.
         inputs: Input value names, '' where an optional input is absent.
@@ -100,7 +100,7 @@ def view(proto: onnx.ModelProto) -> GraphView:
 def _node(index: int, node: onnx.NodeProto) -> NodeView:
     return NodeView(
         index=index,
-        name=node.name or f"{node.op_type}_{index}",
+        name=node.name or next((name for name in node.output if name), f"node {index}"),
         op_type=node.op_type,
         domain="" if node.domain == "ai.onnx" else node.domain,
         inputs=tuple(node.input),

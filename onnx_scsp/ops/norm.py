@@ -35,6 +35,19 @@ def _last_axes(site: Site) -> None:
     if any(place >= axis for place in x.varying):
         _mixes(site)
     else:
+        site.curve(x.labels)
+        site.emit(x.labels)
+
+
+def _over_axes(site: Site) -> None:
+    """MeanVarianceNormalization (`axes`) and LpNormalization (`axis`)."""
+    x = site.x(0)
+    is_variance = site.node.op_type == "MeanVarianceNormalization"
+    given = site.attr("axes", [0, 2, 3]) if is_variance else [site.attr("axis", -1)]
+    if {int(axis) % len(x.shape) for axis in given} & set(x.varying):
+        _mixes(site)
+    else:
+        site.curve(x.labels)
         site.emit(x.labels)
 
 
@@ -49,9 +62,14 @@ RULES = (
         "scales channels one by one",
     ),
     OpRule(
-        ("LRN", "GroupNormalization", "MeanVarianceNormalization", "LpNormalization"),
+        ("LRN", "GroupNormalization"),
         _mixes,
         "normalises over channels: they stay",
+    ),
+    OpRule(
+        ("MeanVarianceNormalization", "LpNormalization"),
+        _over_axes,
+        "channels on the normalised axes stay; on other axes they pass",
     ),
     OpRule(
         ("LayerNormalization", "RMSNormalization"),

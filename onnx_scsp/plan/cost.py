@@ -31,6 +31,8 @@ class Pool:
         step: Allowed counts are multiples of this (and n itself).
         floor: Smallest allowed count.
         n_readers: Tensors that read the pool's units.
+        is_tied: Whether a tensor's axis both makes and reads them (tied weights): a survivor cannot
+            take over readers there without changing what it makes.
     """
 
     group: str
@@ -40,6 +42,7 @@ class Pool:
     step: int
     floor: int
     n_readers: int
+    is_tied: bool = False
 
     @property
     def size(self) -> int:
@@ -166,9 +169,17 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
                     step=min(step, units.size),
                     floor=floor,
                     n_readers=max(readers, 1),
+                    is_tied=_is_tied(group.members),
                 )
             )
     return pools
+
+
+def _is_tied(members: Iterable[Member]) -> bool:
+    axes: dict[Role, set[tuple[str, int]]] = {role: set() for role in Role}
+    for member in members:
+        axes[member.role].add((member.tensor, member.axis))
+    return bool(axes[Role.MAKES] & axes[Role.READS])
 
 
 def _multiplicity(members: Iterable[Member], mine: BoolArray) -> int:

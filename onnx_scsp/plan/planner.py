@@ -215,7 +215,10 @@ def _pick(
     if count == pool.size:
         return [int(unit) for unit in pool.units], {}, {}, 0.0
     pick = chosen.method.pick(table, count, chosen.tools(place))
-    taken, scales = chosen.compensate(table, pick, config.merge_threshold)
+    taken: dict[int, int] = {}
+    scales: dict[int, float] = {}
+    if not pool.is_tied:
+        taken, scales = chosen.compensate(table, pick, config.merge_threshold)
     gone = np.setdiff1d(np.arange(table.n_units), pick.keep)
     lost = [row for row in gone if int(table.units[row]) not in taken]
     whole = float(table.energy.sum())

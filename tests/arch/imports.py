@@ -18,19 +18,19 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "partition": frozenset(),
     "plan": frozenset({"couple", "describe", "partition"}),
     "surgery": frozenset({"graph", "ops", "couple"}),
-    "verify": frozenset({"graph"}),
+    "proof": frozenset({"graph"}),
     "measure": frozenset({"graph"}),
     "inputs": frozenset({"graph"}),
     RETRAIN: frozenset({"graph", "ops", "couple", "describe", "partition", "plan", "surgery"}),
     "results": frozenset({"graph"}),
     "pipeline": frozenset(
-        {"graph", "ops", "couple", "plan", "surgery", "verify", "measure", "results", RETRAIN}
+        {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
     ),
     "report": frozenset(
-        {"graph", "ops", "couple", "plan", "verify", "measure", "results", "pipeline"}
+        {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline"}
     ),
     "cli": frozenset(
-        {"graph", "couple", "ops", "describe", "partition", "plan", "verify", "measure", "inputs"}
+        {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
         | {"results", "pipeline", "report", RETRAIN}
     ),
 }

@@ -21,8 +21,8 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.ops import RULES, OpRule, rule_table
 from onnx_scsp.ops.site import Site
+from onnx_scsp.proof import verify_files
 from onnx_scsp.types import PrunePlan, VerifyReport
-from onnx_scsp.verify import verify_files
 
 CONTROLLED = ["residual_projection", "uneven_concat_split", "squeeze_excite_conv", "grouped"]
 

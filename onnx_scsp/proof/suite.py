@@ -14,10 +14,10 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
+from onnx_scsp.proof.compare import Difference, difference, outputs_of, probes
+from onnx_scsp.proof.rewrite import masked_twin, permuted
+from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
-from onnx_scsp.verify.compare import Difference, difference, outputs_of, probes
-from onnx_scsp.verify.rewrite import masked_twin, permuted
-from onnx_scsp.verify.structure import check_interface, check_runs, check_structure
 
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _FIDELITY_SAMPLES = 16

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from onnx_scsp.verify.suite import verify_files
+from onnx_scsp.proof.suite import verify_files
 
 __all__ = ["verify_files"]

@@ -10,8 +10,8 @@ from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec
-from onnx_scsp.types import Check
-from onnx_scsp.verify.compare import difference
+from onnx_scsp.proof.compare import difference
+from onnx_scsp.types import AnyArray, Check
 
 
 def check_structure(a: Model, b: Model) -> Check:
@@ -60,17 +60,21 @@ def _face(model: Model, kind: str) -> dict[str, bytes]:
 def check_runs(
     a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int
 ) -> list[Check]:
-    """Both models load and run in onnxruntime, with equal output shapes and finite outputs."""
+    """The result runs where the original does, with equal output shapes and finite outputs.
+
+    Raises:
+        ModelError: The original itself does not run, so that nothing can be proved.
+    """
     assert a.path is not None
     assert b.path is not None
     dynamic = any(spec.dynamic and spec.dynamic[0] for spec in specs)
-    batches = [1, 2] if dynamic else [None]
+    batches: list[int | None] = [1, 2] if dynamic else [None]
+    expected = _run_original(a.path, specs, batches, seed, threads)
+    shapes, finite = True, True
     try:
-        first, second = (open_session(path, threads=threads) for path in (a.path, b.path))
-        shapes, finite = True, True
-        for batch in batches:
-            feeds = random_feeds(specs, seed, batch)
-            found = difference(run_session(first, feeds), run_session(second, feeds))
+        session = open_session(b.path, threads=threads)
+        for batch, outputs in zip(batches, expected, strict=True):
+            found = difference(outputs, run_session(session, random_feeds(specs, seed, batch)))
             shapes &= found.shapes_agree
             finite &= found.finite
     except ModelError as error:
@@ -80,3 +84,17 @@ def check_runs(
         Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
         Check("finite", finite, detail="no NaN or infinity where the original has none"),
     ]
+
+
+def _run_original(
+    path: Path, specs: tuple[InputSpec, ...], batches: list[int | None], seed: int, threads: int
+) -> list[dict[str, AnyArray]]:
+    try:
+        session = open_session(path, threads=threads)
+        return [run_session(session, random_feeds(specs, seed, batch)) for batch in batches]
+    except ModelError as error:
+        shapes = ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
+        raise ModelError(
+            f"the original does not run, so nothing can be proved of the result: {error} "
+            f"(tried {shapes}; give other sizes with --input-shape)"
+        ) from error
