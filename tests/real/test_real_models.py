@@ -187,6 +187,27 @@ def test_packaged_models_are_halved_and_verified(package: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_packaged_models_reach_half_of_the_macs(package: str, tmp_path: Path) -> None:
+    for path in packaged(package):
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        result = halve(path, folder, target="macs")
+        assert result.report, path.name
+        assert result.after.macs <= 0.5 * result.before.macs, path.name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packaged_model_selections_equal_the_independent_twin(package: str, tmp_path: Path) -> None:
+    for path in packaged(package):
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        result = halve(path, folder, compensate="none")
+        twin = independent_twin.compare(path, result.output, folder / "plan.json")
+        assert twin.removed > 0, path.name
+        assert twin.error <= 1e-4, path.name
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_packaged_models_have_a_rule_for_every_operator(package: str) -> None:
     missing = {path.name: find_groups(load(path)).ops_without_rule for path in packaged(package)}
     assert set(missing.values()) == {()}
