@@ -164,6 +164,25 @@ def _tile(site: Site) -> None:
         site.emit(x.labels)
 
 
+def _depth_to_space(site: Site) -> None:
+    """Channels that become the pixels of one block go together."""
+    x, block = site.x(0), int(site.attr("blocksize")) ** 2
+    channels = site.vector(x, 1)
+    if site.attr("mode", "DCR") == "CRD":
+        blocks = channels.reshape(-1, block)  # the pixels of one channel lie side by side
+    else:
+        blocks = channels.reshape(block, -1).T  # they lie a whole set of channels apart
+    site.tie(blocks[:, :1], blocks)
+    site.emit(blocks[:, 0].reshape(1, -1, 1, 1))
+
+
+def _space_to_depth(site: Site) -> None:
+    """Each pixel of a block becomes a channel of its own; those of one channel go together."""
+    x, block = site.x(0), int(site.attr("blocksize")) ** 2
+    channels = site.distinct(np.tile(site.vector(x, 1), block))
+    site.emit(channels.reshape(1, -1, 1, 1))
+
+
 RULES = (
     OpRule(
         ("Reshape",), _reshape, "moves labels; splits keep what stays rectangular", _mend_target
@@ -171,5 +190,7 @@ RULES = (
     OpRule(("Flatten", "Squeeze", "Unsqueeze"), _squeeze, "moves labels"),
     OpRule(("Transpose",), _transpose, "moves labels"),
     OpRule(("Expand",), _expand, "an expanded channel axis makes free slots", _mend_target),
+    OpRule(("DepthToSpace",), _depth_to_space, "ties the channels that become one block"),
+    OpRule(("SpaceToDepth",), _space_to_depth, "ties the channels that come from one"),
     OpRule(("Tile",), _tile, "repeats along axes without channels pass"),
 )

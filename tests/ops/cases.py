@@ -344,6 +344,19 @@ def pool_indices(n: Net, x: str) -> str:
     return str(n.op("Mul", cast(n, found), n.const(0.01)))
 
 
+def there_and_back(n: Net, x: str) -> str:
+    return str(n.op("DepthToSpace", n.op("SpaceToDepth", x, blocksize=2), blocksize=2))
+
+
+def pixel_shuffle(mode: str) -> Fragment:
+    def fragment(n: Net, x: str) -> str:
+        wide = n.conv(x, 4 * CHANNELS)
+        n.channels[wide] = 4 * CHANNELS
+        return str(n.op("DepthToSpace", wide, blocksize=2, mode=mode))
+
+    return fragment
+
+
 WINDOWS = [
     Case("MaxPool-indices", "MaxPool", pool_indices, MIXES),
     pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
@@ -352,6 +365,9 @@ WINDOWS = [
     pool("GlobalAveragePool"),
     pool("GlobalMaxPool"),
     pool("GlobalLpPool"),
+    Case("SpaceToDepth", "SpaceToDepth", there_and_back),
+    Case("DepthToSpace-DCR", "DepthToSpace", pixel_shuffle("DCR")),
+    Case("DepthToSpace-CRD", "DepthToSpace", pixel_shuffle("CRD")),
     Case("Resize", "Resize", resize),
     Case("Upsample", "Upsample", upsample, opset=9),
 ]

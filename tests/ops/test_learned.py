@@ -1,4 +1,4 @@
-"""What the prototype taught about labels (DESIGN, section 3), one lesson after the other."""
+"""What there is to know about labels, one lesson after the other."""
 
 from __future__ import annotations
 
