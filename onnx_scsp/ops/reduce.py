@@ -1,4 +1,8 @@
-"""Reductions, Softmax and ArgMax: fine over positions, a block over channels."""
+"""Reductions, Softmax and ArgMax: fine over positions, a block over channels.
+
+Where channels vary along the reduced axis and another one (branches stacked beside channels, as in
+selective kernels), whole fibres along the reduced axis go together: then no other fibre notices.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +19,26 @@ _CURVED = ("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
 def _reduce(site: Site) -> None:
     x = site.x(0)
     axes = _axes(site, len(x.shape))
-    if axes is None or set(axes) & set(x.varying):
+    labels = None if axes is None else _fibres(site, x, set(axes))
+    if axes is None or labels is None:
         _mixes(site, x, f"{site.node.op_type} runs over channels")
         return
     keep = bool(site.attr("keepdims", 1))
-    site.emit(x.labels if keep else np.squeeze(x.labels, axis=tuple(axes)))
+    site.emit(labels if keep else np.squeeze(labels, axis=tuple(axes)))
+
+
+def _fibres(site: Site, x: Labelled, axes: set[int]) -> IntArray | None:
+    """Ties the labels along `axes` and returns those that are left; None where none would be."""
+    mixed = [axis for axis in x.varying if axis in axes]
+    if not mixed:
+        return x.labels
+    if len(mixed) == len(x.varying):
+        return None
+    first = x.labels
+    for axis in mixed:
+        first = first.take([0], axis=axis)
+    site.tie(first, x.labels)
+    return first
 
 
 def _curved_reduce(site: Site) -> None:
@@ -48,7 +67,7 @@ def _softmax(site: Site) -> None:
         axes = set(range(axis, len(x.shape)))
     else:
         axes = {int(site.attr("axis", -1)) % len(x.shape)}
-    if axes & set(x.varying):
+    if _fibres(site, x, axes) is None:
         _mixes(site, x, f"{site.node.op_type} runs over channels")
         return
     site.curve(x.labels)
@@ -58,10 +77,11 @@ def _softmax(site: Site) -> None:
 def _arg(site: Site) -> None:
     x = site.x(0)
     axis = int(site.attr("axis", 0)) % len(x.shape)
-    if axis in x.varying:
+    labels = _fibres(site, x, {axis})
+    if labels is None:
         _mixes(site, x, f"{site.node.op_type} picks a channel number")
         return
-    site.emit(x.labels if site.attr("keepdims", 1) else np.squeeze(x.labels, axis=axis))
+    site.emit(labels if site.attr("keepdims", 1) else np.squeeze(labels, axis=axis))
 
 
 def _mixes(site: Site, x: Labelled, detail: str) -> None:

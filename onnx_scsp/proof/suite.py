@@ -104,7 +104,8 @@ def _calmest(
     """Inputs at which the network amplifies rounding least, its outputs there, and that noise.
 
     Fewer or permuted channels add up in another order, which rounds differently; a network may
-    amplify that as it amplifies any noise. What one rounding step of the input does to the output measures it.
+    amplify that as it amplifies any noise. What one rounding step of the input does to the output
+    measures it.
     """
     found = []
     for scale in _INPUT_SCALES:
