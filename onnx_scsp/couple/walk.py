@@ -171,7 +171,12 @@ def _visit(
         _refuse(site, incoming, FreezeReason.SUBGRAPH, "hands channels to a subgraph")
     elif rule is None:
         missing.add(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
-        _refuse(site, incoming, FreezeReason.NO_RULE, f"operator {node.op_type} has no rule")
+        _refuse(
+            site,
+            incoming,
+            FreezeReason.NO_RULE,
+            f"operator {node.op_type} has no rule (docs/coupling.md shows how to add one)",
+        )
     elif unknown or unlabelled:
         name = (unknown or unlabelled)[0]
         _refuse(site, incoming, FreezeReason.UNKNOWN_SHAPE, f"shape of '{name}' is unknown")
