@@ -138,7 +138,7 @@ class _MemberSlices:
         scale, _, _, variance = (_spread(self.weights(n), count) for n in chain.norm_tensors)
         view = [1] * array.ndim
         view[chain.makes_axis] = count
-        return array * (scale / np.sqrt(variance + chain.epsilon)).reshape(view)
+        return np.asarray(array * (scale / np.sqrt(variance + chain.epsilon)).reshape(view))
 
     def _gram(self, rows: FloatArray, member: Member, units: IntArray) -> FloatArray:
         """(n, n) Gram matrix of the units' slices; a unit with several entries stacks them."""

@@ -21,7 +21,7 @@ from onnx_scsp.graph.session import open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.measure.machine import machine_record
-from onnx_scsp.types import BenchReport, Timing
+from onnx_scsp.types import BenchReport, FloatArray, Timing
 
 
 def benchmark(
@@ -93,6 +93,6 @@ def _fixed(spec: InputSpec) -> InputSpec:
     return replace(spec, dynamic=(False,) * len(spec.shape))
 
 
-def _timing(seconds: np.ndarray) -> Timing:
+def _timing(seconds: FloatArray) -> Timing:
     q1, median, q3 = np.percentile(seconds * 1e3, [25, 50, 75])
     return Timing(float(median), float(q1), float(q3), int(seconds.size))

@@ -161,7 +161,7 @@ def _damage(curve: FloatArray, n_readers: int) -> FloatArray:
     Kept shares multiply along the network, and what a pool loses, the units of a residual spine
     above all, it loses at each of its readers.
     """
-    return -n_readers * np.log(np.clip(1.0 - curve, 1e-9, 1.0))
+    return -float(n_readers) * np.log(np.clip(1.0 - curve, 1e-9, 1.0))
 
 
 def _check_floor(
