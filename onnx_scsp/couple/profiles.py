@@ -43,7 +43,7 @@ def profiles(
         int64 (n_units,).
     """
     place_of = _places_within_units(closure, global_of)
-    profile = np.zeros(n_units, np.int64)
+    profile: IntArray = np.zeros(n_units, np.int64)
     seen: set[bytes] = set()
     for labels in arrays:
         flat = labels.reshape(-1)

@@ -114,7 +114,7 @@ class _MemberSlices:
     def _folded(self, member: Member, chain: Chain | None) -> FloatArray:
         """(entries, features + 1): rows of the weight with bias and normalisation folded in."""
         rows = _rows(self.weights(member.tensor), member.axis)
-        bias = np.zeros(rows.shape[0])
+        bias: FloatArray = np.zeros(rows.shape[0])
         if chain is None:
             return rows
         if chain.bias:

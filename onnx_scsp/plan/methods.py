@@ -83,7 +83,12 @@ def _nested(order: IntArray, value: FloatArray) -> FloatArray:
     """Loss curve of a method that removes units in the reverse of `order`."""
     total = float(value.sum())
     kept = np.concatenate([[0.0], np.cumsum(value[order])])
-    return 1.0 - kept / total if total > 0 else np.linspace(1.0, 0.0, order.size + 1)
+    return np.asarray(1.0 - kept / total, np.float64) if total > 0 else _straight(order.size)
+
+
+def _straight(n_units: int) -> FloatArray:
+    """Every unit carries the same."""
+    return np.linspace(1.0, 0.0, n_units + 1, dtype=np.float64)
 
 
 def _strongest_first(value: FloatArray) -> IntArray:
@@ -106,7 +111,7 @@ def _l2_pick(table: UnitTable, k: int, _: Tools) -> Pick:
 
 
 def _random_curve(table: UnitTable, _: Tools) -> FloatArray:
-    return np.linspace(1.0, 0.0, table.n_units + 1)
+    return _straight(table.n_units)
 
 
 def _random_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
