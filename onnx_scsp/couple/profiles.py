@@ -46,7 +46,7 @@ def profiles(
     profile: IntArray = np.zeros(n_units, np.int64)
     seen: set[bytes] = set()
     for labels in arrays:
-        flat = labels.reshape(-1)
+        flat: IntArray = labels.reshape(-1)
         flat = flat[global_of[flat] >= 0]
         key = closure.channel_of[flat].tobytes()
         if flat.size == 0 or key in seen:
