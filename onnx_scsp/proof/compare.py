@@ -73,32 +73,34 @@ def with_probes(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     present = {output.name for output in copy.graph.output}
-    for name in names:
+    for name in dict.fromkeys(names):
         if name not in present:
             copy.graph.output.append(onnx.ValueInfoProto(name=name))
     return copy
 
 
-def probes(proto: onnx.ModelProto) -> tuple[str, ...]:
-    """Inner values to compare besides the outputs: what goes into a squashing last operator.
+def probes(proto: onnx.ModelProto) -> dict[str, str]:
+    """Outputs of a squashing last operator -> that operator's input, to be compared instead.
 
-    A saturated Softmax or Sigmoid hides differences that its input shows.
+    A saturated Softmax or Sigmoid hides differences that its input shows, and where it is close to
+    zero it shows rounding of its own that its input does not have.
     """
-    outputs = {output.name for output in proto.graph.output}
-    return tuple(
-        node.input[0]
-        for node in proto.graph.node
-        if node.op_type in _SQUASHING
-        and set(node.output) & outputs
-        and node.input[0] not in outputs
-    )
+    producers = {name: node for node in proto.graph.node for name in node.output}
+    found: dict[str, str] = {}
+    for output in proto.graph.output:
+        node = producers.get(output.name)
+        while node is not None and node.op_type == "Identity":
+            node = producers.get(node.input[0])
+        if node is not None and node.op_type in _SQUASHING:
+            found[output.name] = node.input[0]
+    return found
 
 
 def outputs_of(
     proto: onnx.ModelProto,
     model: Model,
     feeds: Mapping[str, AnyArray],
-    inner: tuple[str, ...],
+    inner: Mapping[str, str],
     threads: int,
 ) -> dict[str, AnyArray]:
     """Runs a variant of `model` once, without graph optimisation.
@@ -107,11 +109,14 @@ def outputs_of(
         proto: The variant.
         model: The model whose external data it refers to.
         feeds: Inputs.
-        inner: Inner values wanted besides the outputs.
+        inner: Outputs to leave out -> inner values to look at instead.
         threads: Runtime threads.
 
     Returns:
         Value name -> array.
     """
-    with open_variant(with_probes(proto, inner) if inner else proto, model, threads=threads) as s:
-        return run_session(s, feeds)
+    probed = with_probes(proto, inner.values()) if inner else proto
+    with open_variant(probed, model, threads=threads) as session:
+        results = run_session(session, feeds)
+    hidden = set(inner) - set(inner.values())
+    return {name: array for name, array in results.items() if name not in hidden}
