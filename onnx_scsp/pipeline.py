@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import ModelError, OutputError, VerifyError
@@ -19,13 +17,12 @@ from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.ops import RULES, RuleTable
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
+from onnx_scsp.plan.planner import Progress
 from onnx_scsp.proof import verify_files
 from onnx_scsp.results import PrunedModel, PruneResult
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
-
-Progress = Callable[[str, int, int], None]
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -102,11 +99,7 @@ def _operate(
 def planned_macs(coupling: Coupling, plan: PrunePlan) -> int:
     """MACs that remain after a plan, from the labels alone."""
     keep = kept_units(coupling, plan)
-    total = 0.0
-    for term in coupling.costs:
-        counts = [float(((units < 0) | keep[units]).sum()) for units in term.vectors]
-        total += term.coefficient * float(np.prod(counts))
-    return round(total)
+    return round(sum(term.macs_with(keep) for term in coupling.costs))
 
 
 def save(
@@ -179,7 +172,7 @@ def verify(
         with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
             path = Path(folder) / "result.onnx"
             save(b, path)
-            return _verify_pruned(first, path, b, plan or b.plan, config, data, rules)
+            return verify(first, path, plan or b.plan, config=config, data=data, rules=rules)
     second = b if isinstance(b, Model) else load(b)
     macs = None
     if plan is not None:
@@ -188,22 +181,6 @@ def verify(
         coupling = find_coupling(first, rules=rules, ignore=ignore, input_shapes=shapes)
         measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
         macs = (planned_macs(coupling, plan), measured)
-    return verify_files(first, second, plan, config=config, data=data, macs=macs)
-
-
-def _verify_pruned(
-    first: Model,
-    path: Path,
-    pruned: PrunedModel,
-    plan: PrunePlan,
-    config: VerifyConfig | None,
-    data: Mapping[str, AnyArray] | None,
-    rules: RuleTable,
-) -> VerifyReport:
-    second = load(path)
-    shapes = config.input_shapes if config is not None else None
-    measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
-    macs = (pruned.planned_macs, measured)
     return verify_files(first, second, plan, config=config, data=data, macs=macs)
 
 
@@ -301,9 +278,12 @@ def _require(report: VerifyReport) -> None:
     if not report:
         failed = "; ".join(
             f"{check.name}: {check.detail}"
-            + (f" ({check.value:.3g}, limit {check.limit:.3g})" if check.limit is not None else "")
+            + (
+                f" ({check.value:.3g}, limit {check.limit:.3g})"
+                if check.value is not None and check.limit is not None
+                else ""
+            )
             for check in report.failed
-            if check.value is not None or check.limit is None
         )
         raise VerifyError(f"the result fails verification and was not written: {failed}")
 

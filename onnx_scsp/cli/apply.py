@@ -17,7 +17,7 @@ from onnx_scsp.cli.options import (
     ThreadsOpt,
     input_shapes,
 )
-from onnx_scsp.cli.output import print_json, print_tables, progress
+from onnx_scsp.cli.output import print_result, progress
 
 NAME = "apply"
 
@@ -41,7 +41,6 @@ def run(
     """Carry out a plan, prove the result, write it."""
     with guarded():
         import onnx_scsp
-        from onnx_scsp.report.pruning import prune_json, prune_tables
 
         with progress() as watch:
             result = onnx_scsp.prune(
@@ -55,7 +54,4 @@ def run(
                 verified=not no_verify,
                 progress=watch,
             )
-        if json:
-            print_json(prune_json(result))
-        else:
-            print_tables(*prune_tables(result))
+        print_result(result, as_json=json)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from onnx_scsp.results import PruneResult
+
 _PLAIN_WIDTH = 120
 
 
@@ -26,6 +28,16 @@ def print_tables(*tables: RenderableType) -> None:
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
     for table in tables:
         console.print(table)
+
+
+def print_result(result: PruneResult, *, as_json: bool) -> None:
+    """A finished run of `prune` or `apply`."""
+    from onnx_scsp.report.pruning import prune_json, prune_tables
+
+    if as_json:
+        print_json(prune_json(result))
+    else:
+        print_tables(*prune_tables(result))
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from onnx_scsp.cli.options import (
     input_shapes,
     prune_config,
 )
-from onnx_scsp.cli.output import print_json, print_tables, progress
+from onnx_scsp.cli.output import print_result, progress
 
 NAME = "prune"
 
@@ -72,7 +72,6 @@ def run(
             seed=seed,
         )
         import onnx_scsp
-        from onnx_scsp.report.pruning import prune_json, prune_tables
 
         with progress() as watch:
             result = onnx_scsp.prune(
@@ -86,7 +85,4 @@ def run(
                 verified=not no_verify,
                 progress=watch,
             )
-        if json:
-            print_json(prune_json(result))
-        else:
-            print_tables(*prune_tables(result))
+        print_result(result, as_json=json)

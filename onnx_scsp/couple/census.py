@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_scsp.couple.walk import Walk
-from onnx_scsp.types import AnyArray, Chain, ChannelGroup, IntArray, Layer
+from onnx_scsp.types import AnyArray, BoolArray, Chain, ChannelGroup, IntArray, Layer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,27 +25,32 @@ class CostTerm:
     coefficient: float
     vectors: tuple[IntArray, ...]
 
+    @property
+    def macs(self) -> float:
+        """MACs of the node as it is."""
+        return self.coefficient * float(np.prod([vector.size for vector in self.vectors]))
+
+    def macs_with(self, keep: BoolArray) -> float:
+        """MACs of the node when only these units stay (bool per global unit)."""
+        stays = np.append(keep, True)  # the last entry answers for -1, what is no unit
+        counts = [float(stays[units].sum()) for units in self.vectors]
+        return self.coefficient * float(np.prod(counts))
+
 
 def whole_macs(costs: Iterable[CostTerm]) -> int:
     """MACs of the model as it is."""
-    total = sum(t.coefficient * float(np.prod([v.size for v in t.vectors])) for t in costs)
-    return round(total)
+    return round(sum(term.macs for term in costs))
 
 
 def floor_macs(
     costs: Iterable[CostTerm], groups: Iterable[ChannelGroup], offsets: Mapping[str, int]
 ) -> int:
     """MACs when every group keeps one unit of each profile."""
-    kept: set[int] = set()
+    groups = tuple(groups)
+    keep = np.zeros(sum(group.n_units for group in groups), bool)
     for group in groups:
-        first = np.unique(group.profile, return_index=True)[1]
-        kept |= {offsets[group.id] + int(unit) for unit in first}
-    chosen = np.array(sorted(kept), np.int64)
-    total = 0.0
-    for term in costs:
-        counts = [((v < 0) | np.isin(v, chosen)).sum() for v in term.vectors]
-        total += term.coefficient * float(np.prod(counts))
-    return round(total)
+        keep[offsets[group.id] + np.unique(group.profile, return_index=True)[1]] = True
+    return round(sum(term.macs_with(keep) for term in costs))
 
 
 def count_params(walked: Walk) -> int:
@@ -64,8 +69,7 @@ def list_layers(
     """One record per node that makes or filters channels, in graph order."""
     macs: dict[str, float] = {}
     for term in costs:
-        whole = term.coefficient * float(np.prod([v.size for v in term.vectors]))
-        macs[term.node] = macs.get(term.node, 0.0) + whole
+        macs[term.node] = macs.get(term.node, 0.0) + term.macs
     layers = []
     for chain in chains:
         channels = walked.constants.shape(chain.weight)[chain.makes_axis]
@@ -94,12 +98,11 @@ def macs_by_group(costs: tuple[CostTerm, ...], group_of_unit: IntArray, n_groups
     """MACs of the nodes that touch each group; a node that touches two counts for both."""
     macs = [0.0] * n_groups
     for term in costs:
-        whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
         touched = {
             int(group)
             for vector in term.vectors
             for group in np.unique(group_of_unit[vector[vector >= 0]])
         }
         for group in touched:
-            macs[group] += whole
+            macs[group] += term.macs
     return [round(value) for value in macs]

@@ -39,18 +39,6 @@ class Patch:
     masked: Mapping[tuple[int, int], tuple[BoolArray, AnyArray]] = field(default_factory=dict)
     dims: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the patch changes nothing."""
-        return not (
-            self.tensors
-            or self.copies
-            or self.attributes
-            or self.inputs
-            or self.masked
-            or self.dims
-        )
-
 
 def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelProto:
     """Applies a patch to a copy of the model's proto.

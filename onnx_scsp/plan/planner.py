@@ -185,8 +185,7 @@ def _check_floor(
 def _blockers(coupling: Coupling) -> str:
     by_layer: dict[str, float] = {}
     for term in coupling.costs:
-        whole = term.coefficient * float(np.prod([vector.size for vector in term.vectors]))
-        by_layer[term.node] = by_layer.get(term.node, 0.0) + whole
+        by_layer[term.node] = by_layer.get(term.node, 0.0) + term.macs
     total = max(sum(by_layer.values()), 1.0)
     held = [
         (sum(by_layer.get(layer, 0.0) for layer in frozen.layers) / total, frozen)
