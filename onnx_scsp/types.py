@@ -80,9 +80,12 @@ class Member:
         axis: The axis there.
         role: What the axis does.
         units: int array of shape (axis length,); the group's unit that owns each entry, -1 for
-            entries that are not of this group.
+            entries that are not of this group. Of shape (G, axis length) where the G equal parts
+            of axis `across` own other entries each (the filters of a grouped convolution read
+            other channels in every group).
         uses: `node:input` places that see this cut, only where other uses of the same tensor are
             cut otherwise (the tensor is then copied per use); empty means every use.
+        across: The axis whose parts the rows of 2-D `units` belong to, -1 for 1-D `units`.
     """
 
     tensor: str
@@ -90,6 +93,7 @@ class Member:
     role: Role
     units: IntArray
     uses: tuple[str, ...] = ()
+    across: int = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,6 +194,10 @@ class GroupMap:
     macs: int
     floor_macs: int
     params: int
+
+    def macs_at_stake(self, frozen: Frozen) -> int:
+        """MACs of the layers whose filters an obstacle blocks."""
+        return sum(layer.macs for layer in self.layers if layer.node in frozen.layers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -48,13 +48,64 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
         for member in group["members"]:
             if member["role"] != "reads" or not gone:
                 continue
+            if "across" in member:
+                mask_parts(model, member, gone)
+                continue
             entries = np.flatnonzero(np.isin(member["units"], sorted(gone)))
             for use in member.get("uses", ()):
                 mask_use(model, use, len(member["units"]), entries)
             if not member.get("uses"):
-                array = zeroed(stored(model, member["tensor"]), member["axis"], entries)
-                store(model, member["tensor"], array)
+                array = stored(model, member["tensor"])
+                zero = zero_point(model, member["tensor"], array.ndim)
+                masked = zeroed(array, member["axis"], entries, zero)
+                store(model, member["tensor"], masked)
     return removed
+
+
+ZERO_POINTS = {
+    ("DequantizeLinear", 0): 2,
+    ("QLinearConv", 3): 5,
+    ("ConvInteger", 1): 3,
+    ("QLinearMatMul", 0): 2,
+    ("QLinearMatMul", 3): 5,
+    ("MatMulInteger", 0): 2,
+    ("MatMulInteger", 1): 3,
+    ("QGemm", 3): 5,
+}
+"""(Operator, place of its integer weight) -> place of the zero point."""
+
+
+def zero_point(model: onnx.ModelProto, name: str, rank: int) -> np.ndarray:
+    """The integer that stands for zero in a weight, in a shape that broadcasts against it."""
+    for node in model.graph.node:
+        for place, value in enumerate(node.input):
+            where = ZERO_POINTS.get((node.op_type, place))
+            if value != name or where is None or len(node.input) <= where or not node.input[where]:
+                continue
+            zero = stored(model, node.input[where])
+            if zero.size == 1:
+                return zero.reshape(())
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            axis = {"DequantizeLinear": attributes.get("axis", 1), "QLinearConv": 0}
+            axis |= {"ConvInteger": 0, "QGemm": 0 if attributes.get("transB", 0) else 1}
+            view = [1] * rank
+            view[axis.get(node.op_type, -2 if place == 0 else -1)] = zero.size
+            return zero.reshape(view)
+    return np.zeros(())
+
+
+def mask_parts(model: onnx.ModelProto, member: dict[str, Any], gone: set[int]) -> None:
+    """Zeroes other entries in each of the equal parts of axis `across`."""
+    assert not member.get("uses")
+    rows = member["units"]
+    array = stored(model, member["tensor"])
+    zero = np.broadcast_to(zero_point(model, member["tensor"], array.ndim), array.shape)
+    split = [np.split(whole, len(rows), axis=member["across"]) for whole in (array, zero)]
+    parts = [
+        zeroed(part, member["axis"], np.flatnonzero(np.isin(row, sorted(gone))), blank)
+        for part, blank, row in zip(*split, rows, strict=True)
+    ]
+    store(model, member["tensor"], np.concatenate(parts, axis=member["across"]))
 
 
 def mask_use(model: onnx.ModelProto, use: str, length: int, entries: np.ndarray) -> None:
@@ -68,11 +119,13 @@ def mask_use(model: onnx.ModelProto, use: str, length: int, entries: np.ndarray)
     model.graph.node[node].input[place] = name
 
 
-def zeroed(array: np.ndarray, axis: int, entries: np.ndarray) -> np.ndarray:
+def zeroed(
+    array: np.ndarray, axis: int, entries: np.ndarray, zero: np.ndarray | int = 0
+) -> np.ndarray:
     copy = array.copy()
     index = [slice(None)] * copy.ndim
     index[axis] = entries
-    copy[tuple(index)] = 0
+    copy[tuple(index)] = np.broadcast_to(zero, copy.shape)[tuple(index)]
     return copy
 
 

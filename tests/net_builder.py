@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-_IR_OF_OPSET = {9: 4, 11: 6, 13: 7, 17: 8, 18: 8, 20: 9, 21: 10, 23: 11, 24: 11}
+_IR_OF_OPSET = {9: 4, 11: 6, 13: 7, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 11}
 
 
 class Net:
@@ -55,6 +55,8 @@ class Net:
         index = len(self.nodes)
         names = [f"{op_type.lower()}{index}" + (f"_{i}" if i else "") for i in range(outputs)]
         name = f"{op_type}{index}"
+        if attrs.get("domain"):
+            self.domains[attrs["domain"]] = 1
         self.nodes.append(helper.make_node(op_type, list(inputs), names, name=name, **attrs))
         known = [self.channels[value] for value in inputs if value in self.channels]
         for output in names:

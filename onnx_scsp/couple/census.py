@@ -54,9 +54,9 @@ def floor_macs(
 
 
 def count_params(walked: Walk) -> int:
-    """Elements of all floating-point constants stored in the model."""
+    """Elements of all stored constants that hold real numbers or integers that code them."""
     constants = walked.constants
-    return sum(constants.size(name) for name in constants.names() if constants.is_float(name))
+    return sum(constants.size(name) for name in constants.names() if constants.is_parameter(name))
 
 
 def list_layers(

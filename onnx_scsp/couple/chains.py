@@ -12,7 +12,9 @@ ACTIVATIONS = frozenset(
         "Softplus Swish Erf"
     ).split()
 )
-_THROUGH = frozenset({"Identity", "Cast", "Dropout"})
+_THROUGH = frozenset({"Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"})
+_WEIGHT_PLACE = {"Conv": 1, "ConvTranspose": 1, "QLinearConv": 3, "ConvInteger": 1}
+_BIAS_PLACE = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2, "QLinearConv": 8, "QGemm": 6}
 
 
 def find_chains(walked: Walk) -> tuple[Chain, ...]:
@@ -29,7 +31,7 @@ def find_chains(walked: Walk) -> tuple[Chain, ...]:
         index, operand = (int(part) for part in fact.use.split(":"))
         node = walked.graph.nodes[index]
         is_producer = fact.role is Role.MAKES or (
-            fact.role is Role.SCALES and node.op_type in ("Conv", "ConvTranspose") and operand == 1
+            fact.role is Role.SCALES and _WEIGHT_PLACE.get(node.op_type) == operand
         )
         if is_producer and index not in seen:
             seen[index] = _chain(walked, node, fact.source.name, fact.axis)
@@ -37,9 +39,9 @@ def find_chains(walked: Walk) -> tuple[Chain, ...]:
 
 
 def _chain(walked: Walk, node: NodeView, weight: str, axis: int) -> Chain:
-    bias = ""
-    if node.op_type in ("Conv", "ConvTranspose", "Gemm") and node.input(2) in walked.constants:
-        bias = walked.constants.source(node.inputs[2]).name
+    bias, place = "", _BIAS_PLACE.get(node.op_type, len(node.inputs))
+    if node.input(place) in walked.constants:
+        bias = walked.constants.source(node.inputs[place]).name
     value = node.outputs[0]
     follower = _only_reader(walked, value)
     if follower is not None and follower.op_type == "Add" and not bias:
@@ -74,7 +76,7 @@ def _chain(walked: Walk, node: NodeView, weight: str, axis: int) -> Chain:
 
 
 def _only_reader(walked: Walk, value: str) -> NodeView | None:
-    """The single consumer of a value, looking through Identity, Cast and Dropout."""
+    """The single consumer of a value, looking through Identity, Cast, Dropout, quantisation."""
     readers = walked.graph.consumers.get(value, ())
     if len(readers) != 1 or value in walked.graph.outputs:
         return None

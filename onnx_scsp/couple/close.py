@@ -2,7 +2,8 @@
 
 Labels are nodes of a graph, equalities its edges, units its connected components (scipy).
 Activation arrays that still vary along several axes after that are made rectangular: what is kept
-on such a tensor has to be a product of one set per axis, so all but its last varying axis are tied.
+on such a tensor has to be a product of one set per axis, so all but its last varying axis are tied
+(inside a channel shuffle it has not: a cut shuffle becomes one Gather).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
-from onnx_scsp.ops.site import Facts, FreezeFact
+from onnx_scsp.couple.balance import balanced
+from onnx_scsp.couple.components import components
+from onnx_scsp.ops.site import Facts, FreezeFact, MemberFact
 from onnx_scsp.types import IntArray
 
 
@@ -45,14 +46,20 @@ def close(facts: Facts) -> Closure:
     Returns:
         Classes of labels.
     """
-    same = [*facts.equalities, *_shared_tensors(facts)]
-    channel_of = _components(facts.n_labels, same)
-    unit_of = _components(facts.n_labels, [*same, *facts.ties])
-    multi = [x.labels for x in facts.activations.values() if len(x.varying) > 1]
+    channel_of = components(facts.n_labels, facts.equalities)
+    # two uses of one weight go together, but what they make or read are different channels
+    together = [*facts.equalities, *facts.ties, *_shared_tensors(facts)]
+    unit_of = components(facts.n_labels, together)
+    multi = [
+        x.labels
+        for name, x in facts.activations.items()
+        if len(x.varying) > 1 and name not in facts.inside_shuffles
+    ]
     for labels in multi:
         extra = _rectangular(unit_of[labels])
         if extra is not None:
-            unit_of = _components(int(unit_of.max()) + 1, [extra])[unit_of]
+            unit_of = components(int(unit_of.max()) + 1, [extra])[unit_of]
+    unit_of = balanced(unit_of, facts.balances)
     n_classes = int(unit_of.max()) + 1 if facts.n_labels else 0
     reasons: dict[int, list[FreezeFact]] = {}
     for fact in facts.freezes:
@@ -62,33 +69,28 @@ def close(facts: Facts) -> Closure:
     return Closure(unit_of, channel_of, n_classes, reasons, curved)
 
 
-def _components(count: int, edges: list[tuple[IntArray, IntArray]]) -> IntArray:
-    if not edges:
-        return np.arange(count, dtype=np.int64)
-    left = np.concatenate([a.reshape(-1) for a, _ in edges])
-    right = np.concatenate([b.reshape(-1) for _, b in edges])
-    graph = coo_matrix((np.ones(left.size, np.int8), (left, right)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
-
-
 def _shared_tensors(facts: Facts) -> list[tuple[IntArray, IntArray]]:
     """Uses of one weight axis go together (per-channel vectors are copied per use instead)."""
     first: dict[tuple[str, int], IntArray] = {}
     edges = []
     for fact in facts.members:
-        if is_copyable(fact.source.axes):
+        if is_copyable(fact):
             continue
         key = (fact.source.name, fact.axis)
         if key in first:
-            edges.append((first[key], fact.labels))
+            a, b = np.broadcast_arrays(first[key], fact.labels)
+            edges.append((a, b))
         else:
             first[key] = fact.labels
     return edges
 
 
-def is_copyable(axes: tuple[int, ...]) -> bool:
-    """Whether a shared constant is a mere vector, cheap to copy for each use that differs."""
-    return sum(axis >= 0 for axis in axes) <= 1
+def is_copyable(fact: MemberFact) -> bool:
+    """Whether a shared constant is a mere vector, cheap to copy for each use that differs.
+
+    The copy of a quantised one would hold real numbers.
+    """
+    return fact.is_vector and not fact.source.quantised
 
 
 def _rectangular(classes: IntArray) -> tuple[IntArray, IntArray] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -52,7 +52,9 @@ class Coupling:
         offsets: Group id -> global number of its first unit.
         n_units: Number of units over all groups.
         activations: Value name -> array of global units (-1 stays), axes full or of size 1.
-        tensors: Constant name -> use ('' for all) -> axis -> array of global units.
+        tensors: Constant name -> use ('' for all) -> axis -> array of global units; 2-D where the
+            equal parts of another axis (`across`) are cut at other places each.
+        across: Constant name -> that axis, for constants that have such an array.
         costs: MACs terms.
     """
 
@@ -63,6 +65,7 @@ class Coupling:
     n_units: int
     activations: Mapping[str, IntArray]
     tensors: Mapping[str, Mapping[str, Mapping[int, IntArray]]]
+    across: Mapping[str, int]
     costs: tuple[CostTerm, ...]
 
     @property
@@ -110,7 +113,10 @@ def find_coupling(
     chains = find_chains(walked)
     ids = [f"g{index:0{max(2, len(str(n_groups)))}d}" for index in range(n_groups)]
     offsets = dict(zip(ids, offsets_list, strict=True))
-    groups = _groups(walked, closure, members, costs, ids, offsets_list, sizes, global_of, number)
+    across = {f.source.name: f.across for f in walked.facts.members if f.across >= 0}
+    groups = _groups(
+        walked, closure, members, across, costs, ids, offsets_list, sizes, global_of, number
+    )
     tensors = _tensors(members)
     group_map = GroupMap(
         model_sha256=model.sha256,
@@ -123,7 +129,15 @@ def find_coupling(
         floor_macs=floor_macs(costs, groups, offsets),
         params=count_params(walked),
     )
-    return Coupling(model, group_map, walked, offsets, int(sum(sizes)), activations, tensors, costs)
+    n_units = int(sum(sizes))
+    return Coupling(model, group_map, walked, offsets, n_units, activations, tensors, across, costs)
+
+
+def quantised_reader(coupling: Coupling, members: Iterable[Member]) -> str:
+    """Name of a reader that stores integers, '' where there is none."""
+    constants = coupling.walk.constants
+    readers = (member.tensor for member in members if member.role is Role.READS)
+    return next((name for name in readers if not constants.is_float(name)), "")
 
 
 def _tensors(
@@ -231,7 +245,7 @@ def _merge_members(
     """(tensor, axis, role) -> use ('' where all agree) -> global units of the axis' entries."""
     merged: dict[tuple[str, int, Role], dict[str, IntArray]] = {}
     for fact in facts:
-        units = global_of[fact.labels]
+        units = _flattened(global_of[fact.labels])
         merged.setdefault((fact.source.name, fact.axis, fact.role), {})[fact.use] = units
     result: dict[tuple[str, int, Role], dict[str, IntArray]] = {}
     for key, by_use in merged.items():
@@ -243,10 +257,16 @@ def _merge_members(
     return result
 
 
+def _flattened(units: IntArray) -> IntArray:
+    """One row where all parts of a tensor are cut at the same places."""
+    return units[0] if units.ndim == 2 and (units == units[:1]).all() else units
+
+
 def _groups(
     walked: Walk,
     closure: Closure,
     members: dict[tuple[str, int, Role], dict[str, IntArray]],
+    across: Mapping[str, int],
     costs: tuple[CostTerm, ...],
     ids: list[str],
     offsets: list[int],
@@ -254,7 +274,7 @@ def _groups(
     global_of: IntArray,
     number: IntArray,
 ) -> tuple[ChannelGroup, ...]:
-    arrays = [fact.labels for fact in walked.facts.members]
+    arrays = [row for fact in walked.facts.members for row in np.atleast_2d(fact.labels)]
     arrays += [x.labels for x in walked.facts.activations.values()]
     profile_of = profiles(arrays, closure, global_of, sum(sizes))
     group_of_unit = np.repeat(np.arange(len(sizes)), sizes)
@@ -266,7 +286,8 @@ def _groups(
                     (units >= 0) & (group_of_unit[units] == group), units - offsets[group], -1
                 )
                 uses = (use,) if use else ()
-                by_group[group].append(Member(tensor, axis, role, read_only(local), uses))
+                part = across[tensor] if local.ndim == 2 else -1
+                by_group[group].append(Member(tensor, axis, role, read_only(local), uses, part))
     makers = _makers(walked, closure, number, group_of_unit, len(sizes))
     curved = set(group_of_unit[[number[c] for c in closure.curved if number[c] >= 0]].tolist())
     macs = macs_by_group(costs, group_of_unit, len(sizes))

@@ -6,6 +6,9 @@ often and their channels follow each other in the same order: then the i-th occu
 corresponds to the i-th of the other. The order is compared by a polynomial hash
 
     h(u) = sum_i (channel number within u of the i-th occurrence + 1) P^i   (mod 2^64)
+
+and the hashes of all arrays are chained. (That two units which differ come out alike by chance is
+as likely as a collision of 64-bit hashes; the permutation oracle would catch it.)
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_scsp.couple.close import Closure
-from onnx_scsp.types import AnyArray, IntArray
+from onnx_scsp.types import IntArray
 
+UIntArray = NDArray[np.uint64]
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -43,7 +48,7 @@ def profiles(
         int64 (n_units,).
     """
     place_of = _places_within_units(closure, global_of)
-    profile: IntArray = np.zeros(n_units, np.int64)
+    profile = np.zeros(n_units, np.uint64)
     seen: set[bytes] = set()
     for labels in arrays:
         flat: IntArray = labels.reshape(-1)
@@ -51,11 +56,11 @@ def profiles(
         key = closure.channel_of[flat].tobytes()
         if flat.size == 0 or key in seen:
             continue
+        touched, signature = _signature(global_of[flat], place_of[flat])
+        # an array that a unit does not occur in leaves its profile alone, so the array is hashed in
+        profile[touched] = _mix(_mix(profile[touched]) + signature + np.uint64(len(seen)))
         seen.add(key)
-        counts, order = _signature(global_of[flat], place_of[flat], n_units)
-        rows = np.stack([profile.astype(np.uint64), counts, order])
-        profile = np.unique(rows, axis=1, return_inverse=True)[1].reshape(-1)
-    return profile
+    return np.unique(profile, return_inverse=True)[1].reshape(-1)
 
 
 def _places_within_units(closure: Closure, global_of: IntArray) -> IntArray:
@@ -72,22 +77,24 @@ def _places_within_units(closure: Closure, global_of: IntArray) -> IntArray:
     return place[closure.channel_of]
 
 
-def _signature(units: IntArray, places: IntArray, n_units: int) -> tuple[AnyArray, AnyArray]:
-    """How often each unit occurs, and the hash of the order of its channels (both uint64)."""
+def _signature(units: IntArray, places: IntArray) -> tuple[IntArray, UIntArray]:
+    """Units that occur, and for each a hash of how often and in which order its channels do."""
     order = np.argsort(units, kind="stable")
-    owner = units[order]
-    counts = np.bincount(owner, minlength=n_units)
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    rank = (np.arange(owner.size) - starts[owner]).astype(np.uint64)
-    with np.errstate(over="ignore"):
-        terms = (places[order] + 1).astype(np.uint64) * _power(rank)
-        total = np.zeros(n_units, np.uint64)
-        np.add.at(total, owner, terms)
-    return counts.astype(np.uint64), total
+    touched, starts, counts = np.unique(units[order], return_index=True, return_counts=True)
+    rank = np.arange(units.size) - np.repeat(starts, counts)
+    terms = (places[order] + 1).astype(np.uint64) * _power(rank)
+    return touched, np.add.reduceat(terms, starts) + _mix(counts.astype(np.uint64))
 
 
-def _power(exponent: AnyArray) -> AnyArray:
+def _mix(values: UIntArray) -> UIntArray:
+    """Spreads every bit of 64-bit integers over all others (the finaliser of MurmurHash3)."""
+    for _ in range(2):
+        values = (values ^ (values >> np.uint64(33))) * _BASE
+    return values ^ (values >> np.uint64(33))
+
+
+def _power(exponent: IntArray) -> UIntArray:
     """BASE ** exponent modulo 2^64."""
     table = np.ones(int(exponent.max(initial=0)) + 1, np.uint64)
     table[1:] = _BASE
-    return np.cumprod(table, dtype=np.uint64)[exponent]
+    return np.asarray(np.cumprod(table, dtype=np.uint64)[exponent])

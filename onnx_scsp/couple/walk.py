@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_scsp.couple.shuffles import Shuffle, find_shuffles
 from onnx_scsp.graph.constants import FOLDABLE, Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import observe_shapes
@@ -30,6 +31,7 @@ class Walk:
         is_static: Value name -> whether its known value is free of dynamic axes.
         facts: What the rules stated.
         ops_without_rule: Operators that occur and have no rule, sorted.
+        shuffles: Channel shuffles, in graph order.
     """
 
     graph: GraphView
@@ -40,6 +42,7 @@ class Walk:
     is_static: Mapping[str, bool]
     facts: Facts
     ops_without_rule: tuple[str, ...]
+    shuffles: tuple[Shuffle, ...]
 
 
 def walk(
@@ -68,15 +71,22 @@ def walk(
     is_static = {
         name: _same(value, shadow.values.get(name)) for name, value in walker.values.items()
     }
-    facts = Facts()
+    shuffles = find_shuffles(graph, walker.shapes)
+    inside = frozenset(name for shuffle in shuffles for name in shuffle.inside)
+    facts = Facts(inside_shuffles=inside)
     _label_inputs(specs, facts)
     missing: set[str] = set()
+    local = {(function.domain, function.name) for function in model.proto.functions}
+    # a function of the file may bear the name of a known operator and do something else
+    known = {key: rule for key, rule in rules.items() if key not in local}
     for node in graph.nodes:
         site = Site(node, facts, walker, constants, model.opsets, is_static)
-        _visit(site, rules, constants, walker, missing)
+        _visit(site, known, constants, walker, missing)
     _freeze_outputs(graph, facts)
     _freeze_other_uses(graph, constants, facts)
-    return Walk(graph, constants, specs, walker, shadow, is_static, facts, tuple(sorted(missing)))
+    return Walk(
+        graph, constants, specs, walker, shadow, is_static, facts, tuple(sorted(missing)), shuffles
+    )
 
 
 def shape_walk(
@@ -138,7 +148,8 @@ def _uses(graph: GraphView, constants: Constants, name: str) -> set[str]:
             if operand != name:
                 continue
             output = node.outputs[0]
-            if output in constants and constants.source(output).name != output:
+            # the other operands of a view (axes, scales) are read right here
+            if place == 0 and output in constants and constants.source(output).name != output:
                 uses |= _uses(graph, constants, output)
             else:
                 uses.add(f"{node.index}:{place}")
@@ -171,17 +182,26 @@ def _visit(
         _refuse(site, incoming, FreezeReason.SUBGRAPH, "hands channels to a subgraph")
     elif rule is None:
         missing.add(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)
-        _refuse(
-            site,
-            incoming,
-            FreezeReason.NO_RULE,
-            f"operator {node.op_type} has no rule (docs/coupling.md shows how to add one)",
-        )
+        _refuse(site, incoming, FreezeReason.NO_RULE, _why_no_rule(node))
     elif unknown or unlabelled:
         name = (unknown or unlabelled)[0]
         _refuse(site, incoming, FreezeReason.UNKNOWN_SHAPE, f"shape of '{name}' is unknown")
     else:
         rule.couple(site)
+
+
+def _why_no_rule(node: NodeView) -> str:
+    if node.domain == "com.microsoft.nchwc":
+        return (
+            f"{node.op_type} has its channels laid out for one processor; prune the model as it "
+            "was before the runtime's layout optimisation"
+        )
+    return (
+        f"operator {node.op_type} has no rule (docs/coupling.md shows how to add one; a function "
+        "of the file can be inlined with onnx.inliner instead)"
+        if node.domain
+        else f"operator {node.op_type} has no rule (docs/coupling.md shows how to add one)"
+    )
 
 
 def _makes_data(node: NodeView, constants: Constants, walker: Walker) -> bool:

@@ -34,14 +34,18 @@ Weights = Callable[[str], AnyArray]
 
 
 def unit_tables(
-    group: ChannelGroup, chains: Iterable[Chain], weights: Weights
+    group: ChannelGroup,
+    chains: Iterable[Chain],
+    weights: Weights,
+    codes: frozenset[str] = frozenset(),
 ) -> tuple[UnitTable, ...]:
     """Describes a group's units, one table per profile.
 
     Args:
         group: The group.
         chains: Conv-BN-activation chains of the model.
-        weights: Access to the constants.
+        weights: Access to the constants' real values.
+        codes: Constants that are part of others' real values: scales and zero points.
 
     Returns:
         Tables in the order of the profile numbers.
@@ -49,7 +53,7 @@ def unit_tables(
     by_weight: dict[str, Chain] = {}
     for chain in chains:
         by_weight.setdefault(chain.weight, chain)
-    slices = _MemberSlices(group, by_weight, weights)
+    slices = _MemberSlices(group, by_weight, weights, codes)
     return tuple(
         slices.table(np.flatnonzero(group.profile == profile))
         for profile in range(int(group.profile.max()) + 1)
@@ -60,7 +64,11 @@ class _MemberSlices:
     """Reads each member once and adds it to the tables."""
 
     def __init__(
-        self, group: ChannelGroup, by_weight: Mapping[str, Chain], weights: Weights
+        self,
+        group: ChannelGroup,
+        by_weight: Mapping[str, Chain],
+        weights: Weights,
+        codes: frozenset[str],
     ) -> None:
         self.group = group
         self.weights = weights
@@ -79,7 +87,7 @@ class _MemberSlices:
         self.loose = [
             m
             for m in group.members
-            if m.role is Role.SCALES and m.tensor not in folded | weights_seen
+            if m.role is Role.SCALES and m.tensor not in folded | weights_seen | codes
         ]
         self.readers = [m for m in group.members if m.role is Role.READS]
 
@@ -152,13 +160,17 @@ class _MemberSlices:
         return total
 
     def _energy(self, member: Member, units: IntArray) -> FloatArray:
-        entries = _entries(member.units, units)
-        if entries is None:
-            return np.zeros(units.size)
         array = self._reader(member)
-        flat = np.moveaxis(array, member.axis, 0).reshape(array.shape[member.axis], -1)
-        size = np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
-        return np.asarray(size[entries].sum(axis=1))
+        rows = np.atleast_2d(member.units)
+        parts = np.split(array, len(rows), axis=member.across) if len(rows) > 1 else [array]
+        total: FloatArray = np.zeros(units.size)
+        for part, row in zip(parts, rows, strict=True):
+            entries = _entries(row, units)
+            if entries is not None:
+                flat = np.moveaxis(part, member.axis, 0).reshape(part.shape[member.axis], -1)
+                size = np.einsum("ij,ij->i", flat, flat, dtype=np.float64)
+                total += size[entries].sum(axis=1)
+        return total
 
 
 def _rows(array: AnyArray, axis: int) -> FloatArray:

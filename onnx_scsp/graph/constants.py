@@ -1,15 +1,17 @@
 """Constants of a model, wherever they sit, and the way from a use back to the stored tensor.
 
 Exporters keep weights in initializers, in Constant nodes, in ConstantOfShape nodes, or behind
-Identity, Cast, Transpose, Unsqueeze and Squeeze. `Constants.source` follows such a chain and says
-which axis of the stored tensor each axis of the used one is. A constant that is computed by other
-operators is its own source, under the name of the value; cutting it replaces its computation.
+Identity, Cast, Transpose, Unsqueeze, Squeeze, QuantizeLinear and DequantizeLinear.
+`Constants.source` follows such a chain and says which axis of the stored tensor each axis of the
+used one is. A constant that is computed by other operators is its own source, under the name of the
+value; cutting it replaces its computation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,16 @@ from onnx.reference import ReferenceEvaluator
 
 from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
+from onnx_scsp.graph.quantised import (
+    Code,
+    Companion,
+    coding,
+    dequantise,
+    is_quantiser,
+    quantise,
+    real_values,
+    spread,
+)
 from onnx_scsp.graph.view import GraphView, NodeView
 from onnx_scsp.types import AnyArray
 
@@ -27,13 +39,13 @@ FOLDABLE = frozenset(
         "Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor "
         "Gather Greater Identity Less Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax "
         "ReduceMin ReduceProd ReduceSum Reshape Shape Sign Size Slice Split Sqrt Squeeze Sub Tile "
-        "Transpose Unsqueeze Where DequantizeLinear"
+        "Transpose Unsqueeze Where"
     ).split()
 )
 """Operators that are evaluated when all their inputs are known. All of them are cheap and pure."""
 
-_FIRST_REFERENCE_DEQUANTIZE = 19
-"""Operator set from which ONNX's reference implementation knows DequantizeLinear."""
+_FIRST_REFERENCE_QUANTISER = 19
+"""Operator set from which ONNX's reference implementation knows (De)QuantizeLinear."""
 
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze"})
 _FLOATS = frozenset(
@@ -53,10 +65,12 @@ class Source:
     Attributes:
         name: Name of the stored tensor.
         axes: For each axis of the used tensor the axis of the stored one, -1 for inserted axes.
+        quantised: Whether the way leads through QuantizeLinear or DequantizeLinear.
     """
 
     name: str
     axes: tuple[int, ...]
+    quantised: bool = False
 
 
 class Constants:
@@ -76,14 +90,14 @@ class Constants:
             self._scan(node)
 
     def _scan(self, node: NodeView) -> None:
-        if node.domain or len(node.outputs) != 1:
+        if (node.domain and not is_quantiser(node)) or len(node.outputs) != 1:
             return
         if node.op_type == "Constant":
             tensor = _constant_tensor(node)
             if tensor is not None:
                 self._tensors[node.outputs[0]] = tensor
         elif (
-            node.op_type in FOLDABLE
+            (node.op_type in FOLDABLE or is_quantiser(node))
             and node.inputs
             and all(name in self for name in node.inputs if name)
         ):
@@ -136,7 +150,7 @@ class Constants:
         node = self._derived[name]
         if node.op_type == "ConstantOfShape":
             return tuple(int(size) for size in self.array(node.inputs[0]).reshape(-1))
-        if node.op_type in _VIEWS:
+        if self._is_view(node):
             shape = self.shape(node.inputs[0])
             return tuple(shape[axis] if axis >= 0 else 1 for axis in self._view_axes(node))
         return tuple(self.array(name).shape)
@@ -155,11 +169,103 @@ class Constants:
             The stored tensor's name and the axis mapping.
         """
         node = self._derived.get(name)
-        if node is None or node.op_type not in _VIEWS:
+        if node is None or not self._is_view(node):
             return Source(name, tuple(range(len(self.shape(name)))))
         inner = self.source(node.inputs[0])
         axes = tuple(inner.axes[axis] if axis >= 0 else -1 for axis in self._view_axes(node))
-        return Source(inner.name, axes)
+        return Source(inner.name, axes, inner.quantised or is_quantiser(node))
+
+    def _is_view(self, node: NodeView) -> bool:
+        return node.op_type in _VIEWS or (is_quantiser(node) and not self._has_blocks(node))
+
+    def _has_blocks(self, node: NodeView) -> bool:
+        """Scales for blocks of entries (operator set 21) belong to no single entry of an axis."""
+        return bool(node.attr("block_size", 0)) or len(self.shape(node.inputs[1])) > 1
+
+    def is_blocked(self, name: str) -> bool:
+        """Whether the constant is quantised in blocks."""
+        node = self._derived.get(name)
+        if node is None:
+            return False
+        if is_quantiser(node) and self._has_blocks(node):
+            return True
+        return self._is_view(node) and self.is_blocked(node.inputs[0])
+
+    def companions(self, node: NodeView, place: int) -> tuple[Companion, ...]:
+        """Vectors of scales and zero points that belong to a constant input of a node.
+
+        Args:
+            node: The node that uses the constant.
+            place: Which input it is.
+
+        Returns:
+            Those that the node itself spells, and those on the way to the stored tensor.
+        """
+        name = node.inputs[place]
+        source, rule = self.source(name), coding(node, place)
+        found: list[Companion] = []
+        for operand in (*rule.scales, rule.zero) if rule is not None else ():
+            vector = node.input(operand) if operand >= 0 else ""
+            if rule is not None and vector in self and self.size(vector) > 1:
+                axis = source.axes[rule.axis]
+                found.append(Companion(f"{node.index}:{operand}", vector, axis))
+        maker = self._derived.get(name)
+        if maker is not None and self._is_view(maker):
+            found.extend(self.companions(maker, 0))
+        return tuple(found)
+
+    @cached_property
+    def _codes(self) -> dict[str, Code]:
+        """Stored integer tensor -> what it stands for, from the first node that says so."""
+        codes: dict[str, Code] = {}
+        for node in self._graph.nodes:
+            for place, name in enumerate(node.inputs):
+                rule = coding(node, place) if name in self else None
+                if rule is None or self.is_blocked(name) or not self.shape(name):
+                    continue
+                source = self.source(name)
+                if self.is_derived(source.name) or self.is_float(source.name):
+                    continue
+                scales = [node.input(scale) for scale in rule.scales]
+                zero = node.input(rule.zero) if rule.zero >= 0 else ""
+                rank = len(source.axes)
+                axis = source.axes[rule.axis] if -rank <= rule.axis < rank else 0
+                known = tuple(scale for scale in scales if scale in self)
+                codes.setdefault(source.name, Code(known, zero if zero in self else "", axis))
+        return codes
+
+    @cached_property
+    def code_tensors(self) -> frozenset[str]:
+        """Stored scales and zero points: they say what other numbers mean, nothing of their own."""
+        found: set[str] = set()
+        for node in self._graph.nodes:
+            for place in range(len(node.inputs)):
+                rule = coding(node, place)
+                if rule is not None:
+                    places = [p for p in (*rule.scales, rule.zero) if p >= 0]
+                    found |= {self.source(n).name for n in map(node.input, places) if n in self}
+        return frozenset(found)
+
+    def is_parameter(self, name: str) -> bool:
+        """Whether a stored constant holds parameters: real numbers, or integers that code them."""
+        return self.is_float(name) or name in self._codes
+
+    def real(self, name: str) -> AnyArray:
+        """A constant's values, as the real numbers that they stand for."""
+        array = self.array(name)
+        code = self._codes.get(name)
+        if code is None:
+            return array
+        zero = self.array(code.zero) if code.zero else np.zeros(1)
+        return real_values(array, zero, [self.array(scale) for scale in code.scales], code.axis)
+
+    def zero_of(self, name: str) -> AnyArray:
+        """What stands for 0 in a constant (broadcast to its shape)."""
+        code, shape = self._codes.get(name), self.shape(name)
+        if code is None or not code.zero:
+            return np.broadcast_to(np.zeros(()), shape)
+        zero = self.array(code.zero).astype(np.float64)
+        return np.broadcast_to(spread(zero, code.axis, len(shape)), shape)
 
     def _view_axes(self, node: NodeView) -> tuple[int, ...]:
         """For each axis of the node's output the axis of its input, -1 for inserted ones."""
@@ -205,8 +311,8 @@ def evaluate_all(
     versions = opsets or {"": onnx.defs.onnx_opset_version()}
     if node.op_type == "Identity":
         return [feeds[node.inputs[0]]]
-    if node.op_type == "DequantizeLinear" and versions.get("", 1) < _FIRST_REFERENCE_DEQUANTIZE:
-        return [_dequantize(node, feeds)]
+    if is_quantiser(node) and (node.domain or versions.get("", 1) < _FIRST_REFERENCE_QUANTISER):
+        return [(dequantise if node.op_type == "DequantizeLinear" else quantise)(node, feeds)]
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             [node.proto],
@@ -218,18 +324,6 @@ def evaluate_all(
     )
     results = ReferenceEvaluator(model).run(None, feeds)
     return [np.asarray(result) for result in results]
-
-
-def _dequantize(node: NodeView, feeds: dict[str, AnyArray]) -> AnyArray:
-    """(x - zero point) scale, one pair for the tensor or one per entry of an axis."""
-    quantised, scale = (feeds[name] for name in node.inputs[:2])
-    zero = feeds[node.inputs[2]] if node.input(2) else np.zeros(scale.shape, quantised.dtype)
-    if scale.size > 1:
-        view = [1] * quantised.ndim
-        view[int(node.attr("axis", 1))] = scale.size
-        scale, zero = scale.reshape(view), zero.reshape(view)
-    shifted = quantised.astype(np.int64) - zero.astype(np.int64)
-    return np.asarray(shifted.astype(scale.dtype) * scale)
 
 
 def tensor_array(tensor: onnx.TensorProto, folder: Path) -> AnyArray:

@@ -16,7 +16,22 @@ from onnx import helper, numpy_helper
 from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model, external_entries, is_external
-from onnx_scsp.types import AnyArray, BoolArray
+from onnx_scsp.types import AnyArray, BoolArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gather:
+    """Takes entries of one axis of a value.
+
+    Attributes:
+        source: The value.
+        axis: The axis.
+        indices: int64, which entries, in order.
+    """
+
+    source: str
+    axis: int
+    indices: IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +45,7 @@ class Patch:
         inputs: (node index, input index) -> new constant in place of whatever fed it.
         masked: (node index, input index) -> (mask, values): entries to overwrite at run time.
         dims: Value name -> axis -> new size, for declared shapes.
+        gathers: Node index -> Gather that takes the node's place.
     """
 
     tensors: Mapping[str, AnyArray] = field(default_factory=dict)
@@ -38,6 +54,7 @@ class Patch:
     inputs: Mapping[tuple[int, int], AnyArray] = field(default_factory=dict)
     masked: Mapping[tuple[int, int], tuple[BoolArray, AnyArray]] = field(default_factory=dict)
     dims: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    gathers: Mapping[int, Gather] = field(default_factory=dict)
 
 
 def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelProto:
@@ -82,6 +99,8 @@ class _Applier:
         for node, attributes in self.patch.attributes.items():
             for name, value in attributes.items():
                 _set_attribute(self.nodes[node], name, value)
+        for node, gather in self.patch.gathers.items():
+            self._become_gather(node, gather)
         self._declare()
         self._rebuild()
 
@@ -129,6 +148,15 @@ class _Applier:
             )
         )
         target.input[place] = mended
+
+    def _become_gather(self, node: int, gather: Gather) -> None:
+        target = self.nodes[node]
+        indices = self._fresh(f"{target.output[0]}_order")
+        self._add(indices, gather.indices)
+        target.op_type = "Gather"
+        del target.input[:], target.attribute[:]
+        target.input.extend((gather.source, indices))
+        target.attribute.append(helper.make_attribute("axis", gather.axis))
 
     def _add(self, name: str, array: AnyArray) -> None:
         """Adds an initializer; before IR version 4 every initializer is an input as well."""
@@ -189,6 +217,11 @@ class _Applier:
                     del self.graph.input[place]
         if len(alive) == len(self.nodes) and not self.inserted:
             return
+        made = {name for index in alive for name in self.nodes[index].output}
+        gone = {name for node in self.nodes for name in node.output} - made
+        for place in reversed(range(len(self.graph.value_info))):
+            if self.graph.value_info[place].name in gone:
+                del self.graph.value_info[place]
         ordered: list[onnx.NodeProto] = []
         for index in alive:
             ordered.extend(self.inserted.get(index, ()))

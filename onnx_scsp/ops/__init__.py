@@ -6,7 +6,22 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from onnx_scsp.errors import InternalError
-from onnx_scsp.ops import conv, layout, linear, norm, pointwise, pool, reduce, slicing
+from onnx_scsp.ops import (
+    contrib,
+    conv,
+    einsum,
+    indexing,
+    layout,
+    linear,
+    norm,
+    pointwise,
+    pool,
+    quantised,
+    recurrent,
+    reduce,
+    sampling,
+    slicing,
+)
 from onnx_scsp.ops.rule import OpRule, RuleTable
 
 __all__ = ["RULES", "OpRule", "RuleTable", "rule_table"]
@@ -44,6 +59,13 @@ RULES: RuleTable = rule_table(
         *slicing.RULES,
         *pool.RULES,
         *reduce.RULES,
+        *sampling.RULES,
+        *indexing.RULES,
+        *einsum.RULES,
+        *recurrent.RULES,
+        *contrib.RULES,
+        *quantised.RULES,
+        *quantised.MICROSOFT_RULES,
     )
 )
 """The operators that the package knows. Extend a copy: `RULES | rule_table((my_rule,))`."""

@@ -1,7 +1,8 @@
 """Conv and ConvTranspose, in any number of spatial dimensions, dense, grouped and depthwise.
 
-A grouped convolution with G groups couples position j of every group, on both sides: an equal
-number of channels has to stay in each.
+A grouped convolution with G groups keeps equally many channels in each, on both sides, wherever
+they lie: its filters may read other positions in every group. (The transposed one ties position j
+of every group: its weight holds the groups' filters side by side on one axis.)
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ def _conv(site: Site) -> None:
         site.scales(1, 0, out)
         site.cost(outer, out)
     else:
-        read = _across_groups(site, incoming, groups)
         out = site.fresh(out_channels)
-        _across_groups(site, out, groups)
-        site.reads(1, 1, read)
+        rows = incoming.reshape(groups, -1)
+        if groups > 1:
+            site.balance(rows)
+            site.balance(out.reshape(groups, -1))
+        site.reads(1, 1, rows, across=0)
         site.makes(1, 0, out)
-        site.cost(outer, out, read)
+        site.cost(outer, out, rows[0])
     _bias(site, out)
     site.emit(out.reshape(1, -1, *(1,) * (len(x.shape) - 2)))
 

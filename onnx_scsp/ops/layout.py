@@ -153,15 +153,16 @@ def _squeeze(site: Site) -> None:
 
 
 def _tile(site: Site) -> None:
-    """Repeats along axes without channels pass; repeating channels blocks them."""
+    """Repeats along axes without channels pass; the copies of one channel go together."""
     x = site.x(0)
     repeats = site.value(1)
-    if repeats is None or any(int(repeats[axis]) != 1 for axis in x.varying):
-        detail = "repeats channels" if repeats is not None else "repeats by a number unknown here"
-        site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
-        site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
-    else:
-        site.emit(x.labels)
+    if repeats is None:
+        detail = "repeats by a number unknown here"
+        site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
+        site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
+        return
+    times = [int(repeats[axis]) if axis in x.varying else 1 for axis in range(len(x.shape))]
+    site.emit(x.labels if max(times, default=1) == 1 else site.distinct(np.tile(x.labels, times)))
 
 
 def _depth_to_space(site: Site) -> None:
@@ -192,5 +193,5 @@ RULES = (
     OpRule(("Expand",), _expand, "an expanded channel axis makes free slots", _mend_target),
     OpRule(("DepthToSpace",), _depth_to_space, "ties the channels that become one block"),
     OpRule(("SpaceToDepth",), _space_to_depth, "ties the channels that come from one"),
-    OpRule(("Tile",), _tile, "repeats along axes without channels pass"),
+    OpRule(("Tile",), _tile, "ties the copies of one channel"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Site
 from onnx_scsp.types import FreezeReason, IntArray
@@ -21,11 +22,30 @@ def _per_channel(site: Site) -> None:
 
 
 def _mixes(site: Site) -> None:
-    detail = "normalises over channels, so removing one changes the others"
+    detail = f"{site.node.op_type} normalises over channels, so removing one changes the others"
     for index, name in enumerate(site.node.inputs):
         if name and not site.is_const(index):
             site.freeze(site.x(index).labels, FreezeReason.MIXES_CHANNELS, detail)
     site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+
+
+def _group(site: Site) -> None:
+    """GroupNormalization averages over the channels of a group: whole groups go, or none."""
+    x, groups = site.x(0), int(site.attr("num_groups"))
+    labels = site.vector(x, 1)
+    rows = labels.reshape(groups, -1)
+    site.tie(rows[:, :1], rows)
+    for index in (1, 2):  # one entry per group before opset 21, then one per channel
+        site.scales(index, 0, labels if site.shape(index)[0] == labels.size else rows[:, 0])
+    site.curve(labels)
+    site.emit(_channel_view(labels, len(x.shape)))
+
+
+def _mend_group(mend: Mend) -> None:
+    groups = int(mend.node.attr("num_groups"))
+    kept = mend.kept(mend.node.inputs[0], 1)
+    if not kept.all():
+        mend.attributes["num_groups"] = int(kept.reshape(groups, -1).any(axis=1).sum())
 
 
 def _last_axes(site: Site) -> None:
@@ -62,9 +82,15 @@ RULES = (
         "scales channels one by one",
     ),
     OpRule(
-        ("LRN", "GroupNormalization"),
+        ("LRN",),
         _mixes,
         "normalises over channels: they stay",
+    ),
+    OpRule(
+        ("GroupNormalization",),
+        _group,
+        "channels of one group go together",
+        _mend_group,
     ),
     OpRule(
         ("MeanVarianceNormalization", "LpNormalization"),

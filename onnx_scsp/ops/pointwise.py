@@ -13,7 +13,7 @@ from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
 from onnx_scsp.types import FreezeReason
 
-_HOMOGENEOUS = ("Relu", "LeakyRelu", "Neg", "Abs", "Identity", "Cast", "Dropout")
+_HOMOGENEOUS = ("Relu", "LeakyRelu", "Neg", "Abs", "Identity", "Cast", "CastLike", "Dropout")
 _CURVED = tuple(
     (
         "Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Elu Erf Exp Floor "

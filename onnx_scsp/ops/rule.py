@@ -29,5 +29,10 @@ class OpRule:
     domain: str = ""
 
 
+def rule_of(rules: tuple[OpRule, ...], op_type: str) -> OpRule:
+    """The rule of an operator among those of its family, for operators that follow it."""
+    return next(rule for rule in rules if op_type in rule.ops)
+
+
 RuleTable = Mapping[tuple[str, str], OpRule]
 """(domain, operator) -> rule."""

@@ -7,6 +7,7 @@ its outputs and may state
 
     equal(a, b)                         these slots are one channel: they go together
     tie(a, b)                           these slots are different channels that go together
+    balance(rows)                       every row keeps equally many of its slots
     makes/scales/reads(input, axis, v)  entries of a constant's axis belong to these labels
     freeze(labels, reason, detail)      these slots stay
     cost(coefficient, *vectors)         MACs = coefficient x kept entries of each vector
@@ -16,7 +17,7 @@ its outputs and may state
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,19 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MemberFact:
-    """One use of one axis of a constant."""
+    """One use of one axis of a constant.
+
+    Labels of shape (G, n) belong to the G equal parts of axis `across`, one row to each.
+    `is_vector`: the stored constant has one axis that is longer than 1 at most.
+    """
 
     use: str
     source: Source
     axis: int
     role: Role
     labels: IntArray
+    across: int = -1
+    is_vector: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,12 +112,14 @@ class Facts:
     n_labels: int = 0
     equalities: list[tuple[IntArray, IntArray]] = field(default_factory=list)
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
+    balances: list[IntArray] = field(default_factory=list)
     members: list[MemberFact] = field(default_factory=list)
     freezes: list[FreezeFact] = field(default_factory=list)
     costs: list[CostFact] = field(default_factory=list)
     curved: list[IntArray] = field(default_factory=list)
     held: list[HeldFact] = field(default_factory=list)
     activations: dict[str, Labelled] = field(default_factory=dict)
+    inside_shuffles: frozenset[str] = frozenset()
 
     def fresh(self, count: int) -> IntArray:
         """`count` labels that no slot carries yet."""
@@ -133,10 +142,25 @@ class Site:
     ) -> None:
         self.node = node
         self.facts = facts
+        self._origin = node
+        self._places: tuple[int, ...] = tuple(range(len(node.inputs)))
         self._walker = walker
         self._constants = constants
         self._opsets = opsets
         self._is_static = is_static
+
+    def seen_as(self, op_type: str, places: tuple[int, ...], opset: int | None = None) -> Site:
+        """The same node as one of another operator, whose inputs are those at `places`.
+
+        An operator that takes scales and zero points between its data follows the rule of its
+        sibling this way; facts are stated about its own inputs.
+        """
+        inputs = tuple(self.node.input(place) for place in places)
+        node = replace(self.node, op_type=op_type, domain="", inputs=inputs)
+        opsets = self._opsets if opset is None else {**self._opsets, "": opset}
+        site = Site(node, self.facts, self._walker, self._constants, opsets, self._is_static)
+        site._origin, site._places = self._origin, places
+        return site
 
     # ---- what the rule may read -------------------------------------------------------------
 
@@ -213,6 +237,10 @@ class Site:
         """States that slots of two broadcastable label arrays go together, as a tensor demands."""
         _record(self.facts.ties, a, b)
 
+    def balance(self, rows: IntArray) -> None:
+        """States that each row of (G, n) labels keeps equally many slots, wherever they lie."""
+        self.facts.balances.append(rows)
+
     def distinct(self, labels: IntArray) -> IntArray:
         """The same slots with one channel each: repeated labels lose track of which copy is which.
 
@@ -227,7 +255,7 @@ class Site:
 
     def freeze(self, labels: IntArray, reason: FreezeReason, detail: str) -> None:
         """States that these slots stay."""
-        self.facts.freezes.append(FreezeFact(np.unique(labels), reason, self.node.label, detail))
+        self.facts.freezes.append(FreezeFact(np.unique(labels), reason, self._origin.label, detail))
 
     def hold(self, channels: int, reason: FreezeReason, detail: str) -> None:
         """States that this node's own filters stay although no label stands for them."""
@@ -275,23 +303,51 @@ class Site:
         else:
             self._member(index, axis, Role.SCALES, labels)
 
-    def reads(self, index: int, axis: int, labels: IntArray) -> None:
-        """Axis `axis` of constant input `index` is a consumer's input axis."""
-        self._member(index, axis, Role.READS, labels)
+    def reads(self, index: int, axis: int, labels: IntArray, across: int = -1) -> None:
+        """Axis `axis` of constant input `index` is a consumer's input axis.
 
-    def _member(self, index: int, axis: int, role: Role, labels: IntArray) -> None:
+        Labels of shape (G, n): the G equal parts of axis `across` read other channels each.
+        """
+        self._member(index, axis, Role.READS, labels, across)
+
+    def _member(
+        self, index: int, axis: int, role: Role, labels: IntArray, across: int = -1
+    ) -> None:
         name = self.node.inputs[index]
         if name not in self._constants:
             self.freeze(
                 labels, FreezeReason.COMPUTED_WEIGHT, f"input '{name}' is computed at run time"
             )
             return
+        if self._constants.is_blocked(name):
+            detail = f"'{name}' is quantised in blocks of several channels"
+            self.freeze(labels, FreezeReason.COMPUTED_WEIGHT, detail)
+            return
         source = self._constants.source(name)
         stored = source.axes[axis]
         if stored < 0:
             return  # an inserted axis of size 1 carries no channels
-        use = f"{self.node.index}:{index}"
-        self.facts.members.append(MemberFact(use, source, stored, role, labels))
+        use = f"{self._origin.index}:{self._places[index]}"
+        part = source.axes[across] if across >= 0 else -1
+        is_vector = sum(size > 1 for size in self._constants.shape(source.name)) <= 1
+        fact = MemberFact(use, source, stored, role, labels, part, is_vector)
+        self.facts.members.append(fact)
+        self._take_along(index, stored, labels)
+
+    def _take_along(self, index: int, stored: int, labels: IntArray) -> None:
+        """Scales and zero points with one entry for each of the stored axis go along with it."""
+        vectors = [
+            vector
+            for vector in self._constants.companions(self._origin, self._places[index])
+            if vector.axis == stored
+        ]
+        if vectors and labels.ndim == 2:  # one vector serves all parts: they are cut alike
+            self.tie(labels[:1], labels)
+            labels = labels[0]
+        for vector in vectors:
+            own = self._constants.source(vector.name)
+            fact = MemberFact(vector.use, own, own.axes[0], Role.SCALES, labels)
+            self.facts.members.append(fact)
 
 
 def _record(pairs: list[tuple[IntArray, IntArray]], a: IntArray, b: IntArray) -> None:

@@ -221,7 +221,10 @@ def _mend_gather(mend: Mend) -> None:
 
 
 def _pad(site: Site) -> None:
-    """Padding the channel axis makes slots that hold a constant: they may go with a neighbour."""
+    """Padding the channel axis makes slots that hold a constant: they may go with a neighbour.
+
+    Slots that hold copies go with what they copy; negative amounts drop channels.
+    """
     x = site.x(0)
     amounts = _pad_amounts(site, len(x.shape))
     if amounts is None:
@@ -235,16 +238,36 @@ def _pad(site: Site) -> None:
         before, after = amounts[axis]
         if (before, after) == (0, 0) or (axis not in x.varying and axis != 1):
             continue
-        if min(before, after) < 0 or site.attr("mode", "constant") != "constant":
-            detail = "pads the channel axis by copies or crops it"
+        labels = Labelled(x.shape, labels).along((axis,)) if labels.shape[axis] == 1 else labels
+        padded = _padded(site, labels, axis, amounts[axis])
+        if padded is None:
+            detail = "pads the channel axis by copies and crops it, or by more than it holds"
             site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
             site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
             return
-        labels = Labelled(x.shape, labels).along((axis,)) if labels.shape[axis] == 1 else labels
-        labels = np.concatenate(
-            [_slots(site, labels, axis, before), labels, _slots(site, labels, axis, after)], axis
-        )
+        labels = padded
     site.emit(labels)
+
+
+def _padded(site: Site, labels: IntArray, axis: int, amounts: tuple[int, int]) -> IntArray | None:
+    """Labels with one axis padded; None where the copies would not follow a cut."""
+    size, mode = labels.shape[axis], site.attr("mode", "constant")
+    before, after = (max(0, amount) for amount in amounts)
+    kept = labels.take(range(max(0, -amounts[0]), size - max(0, -amounts[1])), axis=axis)
+    if mode == "constant" or max(amounts) <= 0:
+        new = [_slots(site, labels, axis, count) for count in (before, after)]
+        return np.concatenate([new[0], kept, new[1]], axis)
+    if min(amounts) < 0 or max(amounts) >= size:
+        return None
+    if mode == "reflect":
+        # the outermost channel is the mirror: another in its place would not be copied
+        detail = "the outermost channel is where padding mirrors the others"
+        for count, place in ((before, 0), (after, size - 1)):
+            if count:
+                labels_there = labels.take([place], axis=axis)
+                site.freeze(labels_there, FreezeReason.MIXES_CHANNELS, detail)
+    places = np.pad(np.arange(size), amounts, mode=mode)
+    return site.distinct(labels.take(places, axis=axis))
 
 
 def _slots(site: Site, labels: IntArray, axis: int, count: int) -> IntArray:
@@ -284,16 +307,20 @@ def _mend_pad(mend: Mend) -> None:
     original = mend.node.attr("pads") if by_attribute else mend.before[mend.node.inputs[1]]
     required = np.array(original, np.int64).copy()
     for place, axis in enumerate(axes):
-        kept_out, size = mend.kept(out, axis), mend.old_shapes[source][axis]
-        before = int(required[place])
-        if kept_out.all() or kept_out.size == size:
-            continue
-        required[place] = int(kept_out[:before].sum())
-        required[place + len(axes)] = int(kept_out[before + size :].sum())
+        kept_in, kept_out = mend.kept(source, axis), mend.kept(out, axis)
+        if not (kept_in.all() and kept_out.all()):
+            after = place + len(axes)
+            required[place] = _moved_amount(int(required[place]), kept_in, kept_out)
+            required[after] = _moved_amount(int(required[after]), kept_in[::-1], kept_out[::-1])
     if known is None:
         mend.attributes["pads"] = required.tolist()
     else:
         mend.set_entries(1, required, required != known.value)
+
+
+def _moved_amount(amount: int, kept_in: BoolArray, kept_out: BoolArray) -> int:
+    """How many of the slots put before an axis stay, or how many of those dropped there."""
+    return int(kept_out[:amount].sum()) if amount >= 0 else -int(kept_in[:-amount].sum())
 
 
 RULES = (
@@ -301,5 +328,5 @@ RULES = (
     OpRule(("Split",), _split, "cuts label arrays; sizes are rewritten", _mend_split),
     OpRule(("Slice",), _slice, "cuts label arrays; bounds are rewritten", _mend_slice),
     OpRule(("Gather",), _gather, "takes channels by constant index", _mend_gather),
-    OpRule(("Pad",), _pad, "a padded channel axis makes free slots", _mend_pad),
+    OpRule(("Pad",), _pad, "a padded channel axis makes free slots or copies", _mend_pad),
 )

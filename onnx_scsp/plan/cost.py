@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_scsp.couple import Coupling
+from onnx_scsp.couple import Coupling, quantised_reader
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
 
 
@@ -31,8 +31,9 @@ class Pool:
         step: Allowed counts are multiples of this (and n itself).
         floor: Smallest allowed count.
         n_readers: Tensors that read the pool's units.
-        is_tied: Whether a tensor's axis both makes and reads them (tied weights): a survivor cannot
-            take over readers there without changing what it makes.
+        can_merge: Whether a survivor can take over readers. Not where a tensor's axis both makes
+            and reads the units (tied weights): that would change what the survivor makes. Not where
+            a reader is quantised either: the sum of two slices is no integer of its code.
     """
 
     group: str
@@ -42,7 +43,7 @@ class Pool:
     step: int
     floor: int
     n_readers: int
-    is_tied: bool = False
+    can_merge: bool = True
 
     @property
     def size(self) -> int:
@@ -121,18 +122,20 @@ def macs_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
 
 
 def params_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
-    """Float constants as a function of the pools' counts."""
+    """Parameters as a function of the pools' counts."""
     constants = coupling.walk.constants
     terms: list[tuple[float, tuple[IntArray, ...]]] = []
     touched = 0
     for name, by_use in coupling.tensors.items():
-        if not constants.is_float(name):
+        if not constants.is_parameter(name):
             continue
         shape = constants.shape(name)
         touched += constants.size(name)
         for axes in by_use.values():
             other = float(np.prod([s for axis, s in enumerate(shape) if axis not in axes]))
-            terms.append((other, tuple(axes.values())))
+            # parts of a tensor that are cut at other places each keep equally many
+            vectors = tuple(u[0] if u.ndim == 2 else u for u in axes.values())
+            terms.append((other, vectors))
     untouched = float(coupling.map.params - touched)
     return CostModel([*terms, (untouched, ())], pools, coupling.n_units)
 
@@ -169,7 +172,9 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
                     step=min(step, units.size),
                     floor=floor,
                     n_readers=max(readers, 1),
-                    is_tied=_is_tied(group.members),
+                    can_merge=not (
+                        _is_tied(group.members) or quantised_reader(coupling, group.members)
+                    ),
                 )
             )
     return pools

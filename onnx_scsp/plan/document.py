@@ -66,6 +66,8 @@ def _member(member: Member) -> dict[str, Any]:
     }
     if member.uses:
         record["uses"] = list(member.uses)
+    if member.across >= 0:
+        record["across"] = member.across
     return record
 
 
@@ -186,7 +188,8 @@ def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
 
 def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:
     where = f"{name}: group {group}, tensor '{entry['tensor']}'"
-    units = _integers(entry["units"], where)
+    across = _integer(entry.get("across", -1), where)
+    units = _parts(entry["units"], where) if across >= 0 else _integers(entry["units"], where)
     if units.size and not (units.min() >= -1 and units.max() < n_units):
         raise PlanError(f"{where} names a unit out of range")
     return Member(
@@ -195,6 +198,7 @@ def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) 
         Role(entry["role"]),
         read_only(units),
         tuple(str(use) for use in entry.get("uses", ())),
+        across,
     )
 
 
@@ -246,6 +250,16 @@ def _integers(values: Any, where: str) -> IntArray:
     if not isinstance(values, list):
         raise PlanError(f"{where}: '{values}' is no list of whole numbers")
     return np.array([_integer(value, where) for value in values], np.int64)
+
+
+def _parts(values: Any, where: str) -> IntArray:
+    """Rows of whole numbers, all of one length."""
+    if not isinstance(values, list) or not values:
+        raise PlanError(f"{where}: '{values}' is no list of rows")
+    rows = [_integers(row, where) for row in values]
+    if len({row.size for row in rows}) != 1:
+        raise PlanError(f"{where}: rows of 'units' differ in length")
+    return np.stack(rows)
 
 
 def _unit_key(key: str, where: str) -> int:

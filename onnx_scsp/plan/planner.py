@@ -122,10 +122,12 @@ def _nothing_to_prune(coupling: Coupling) -> str:
 
 def _tables(coupling: Coupling, progress: Progress) -> list[UnitTable]:
     tables: list[UnitTable] = []
-    groups = coupling.map.groups
+    groups, constants = coupling.map.groups, coupling.walk.constants
     for done, group in enumerate(groups):
         progress("describing groups", done, len(groups))
-        tables.extend(unit_tables(group, coupling.map.chains, coupling.walk.constants.array))
+        tables.extend(
+            unit_tables(group, coupling.map.chains, constants.real, constants.code_tensors)
+        )
     progress("describing groups", len(groups), len(groups))
     return tables
 
@@ -216,7 +218,7 @@ def _pick(
     pick = chosen.method.pick(table, count, chosen.tools(place))
     taken: dict[int, int] = {}
     scales: dict[int, float] = {}
-    if not pool.is_tied:
+    if pool.can_merge:
         taken, scales = chosen.compensate(table, pick, config.merge_threshold)
     gone = np.setdiff1d(np.arange(table.n_units), pick.keep)
     lost = [row for row in gone if int(table.units[row]) not in taken]

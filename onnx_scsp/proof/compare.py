@@ -10,8 +10,10 @@ import onnx
 
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.proof.unrounded import unrounded
 from onnx_scsp.types import AnyArray
 
+_ALIKE = ("Identity", "QuantizeLinear", "DequantizeLinear")
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "ArgMax", "Tanh"})
 
 
@@ -89,7 +91,7 @@ def probes(proto: onnx.ModelProto) -> dict[str, str]:
     found: dict[str, str] = {}
     for output in proto.graph.output:
         node = producers.get(output.name)
-        while node is not None and node.op_type == "Identity":
+        while node is not None and node.op_type in _ALIKE:
             node = producers.get(node.input[0])
         if node is not None and node.op_type in _SQUASHING:
             found[output.name] = node.input[0]
@@ -103,7 +105,7 @@ def outputs_of(
     inner: Mapping[str, str],
     threads: int,
 ) -> dict[str, AnyArray]:
-    """Runs a variant of `model` once, without graph optimisation.
+    """Runs a variant of `model` once, without graph optimisation, its activations unrounded.
 
     Args:
         proto: The variant.
@@ -115,7 +117,8 @@ def outputs_of(
     Returns:
         Value name -> array.
     """
-    probed = with_probes(proto, inner.values()) if inner else proto
+    smooth = unrounded(proto)
+    probed = with_probes(smooth, inner.values()) if inner else smooth
     with open_variant(probed, model, threads=threads) as session:
         results = run_session(session, feeds)
     hidden = set(inner) - set(inner.values())

@@ -23,7 +23,8 @@ Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
 def masked_twin(model: Model, plan: PrunePlan) -> onnx.ModelProto:
     """The original with the readers' slices of the removed units zeroed.
 
-    A unit that the plan lets another take over first adds its slices, scaled, to that one's.
+    A unit that the plan lets another take over first adds its slices, scaled, to that one's. In a
+    quantised reader, its zero point stands for zero.
 
     Args:
         model: The original.
@@ -41,6 +42,7 @@ def masked_twin(model: Model, plan: PrunePlan) -> onnx.ModelProto:
         model,
         ((g, m) for g in plan.groups if g.id in cuts for m in g.members if m.role is Role.READS),
         mask,
+        centred=True,
     )
 
 
@@ -99,9 +101,26 @@ def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
     return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
 
 
+def _by_parts(change: Rewrite, array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
+    """Applies a change to each part of a tensor whose parts carry units at other places each."""
+    if member.units.ndim == 1:
+        return change(array, member, group)
+    parts = [
+        change(part, Member(member.tensor, member.axis, member.role, units), group)
+        for part, units in zip(
+            np.split(array, len(member.units), axis=member.across), member.units, strict=True
+        )
+    ]
+    return np.concatenate(parts, axis=member.across)
+
+
 def _rewrite(
-    model: Model, members: Iterable[tuple[ChannelGroup, Member]], change: Rewrite
+    model: Model,
+    members: Iterable[tuple[ChannelGroup, Member]],
+    change: Rewrite,
+    centred: bool = False,
 ) -> onnx.ModelProto:
+    """Changes members one after the other; `centred`: integers less their zero points."""
     graph = view(model.proto)
     constants = Constants(model, graph)
     tensors: dict[str, AnyArray] = {}
@@ -109,14 +128,26 @@ def _rewrite(
     for group, member in members:
         if not member.uses:
             array = tensors.get(member.tensor)
-            array = constants.array(member.tensor) if array is None else array
-            tensors[member.tensor] = change(array, member, group)
+            if array is None:
+                array = constants.array(member.tensor)
+                if centred and not constants.is_float(member.tensor):
+                    array = array - constants.zero_of(member.tensor)
+            tensors[member.tensor] = _by_parts(change, array, member, group)
         for use in member.uses:
             node, place = (int(part) for part in use.split(":"))
             used = graph.nodes[node].inputs[place]
-            axis = constants.source(used).axes.index(member.axis)
-            local = Member(used, axis, member.role, member.units)
+            axes = constants.source(used).axes
+            across = axes.index(member.across) if member.across >= 0 else -1
+            axis = axes.index(member.axis)
+            local = Member(used, axis, member.role, member.units, across=across)
             array = copies.get((node, place))
             array = constants.array(used) if array is None else array
-            copies[node, place] = change(array, local, group)
+            copies[node, place] = _by_parts(change, array, local, group)
+    if centred:
+        tensors = {
+            name: (array + constants.zero_of(name)).astype(constants.array(name).dtype)
+            if not constants.is_float(name)
+            else array
+            for name, array in tensors.items()
+        }
     return apply_patch(model, constants, Patch(tensors=tensors, copies=copies))

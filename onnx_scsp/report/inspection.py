@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from onnx_scsp.types import Chain, ChannelGroup, Frozen, GroupMap, Layer
+from onnx_scsp.types import Chain, ChannelGroup, FreezeReason, Frozen, GroupMap, Layer
 
 
 def inspection_json(found: GroupMap) -> dict[str, Any]:
@@ -35,6 +35,17 @@ def inspection_json(found: GroupMap) -> dict[str, Any]:
                 ],
             }
             for layer, reasons in held
+        ],
+        "obstacles": [
+            {
+                "reason": entry.reason.value,
+                "node": entry.node,
+                "detail": entry.detail,
+                "layers": list(entry.layers),
+                "macs": found.macs_at_stake(entry),
+                "macs_share": found.macs_at_stake(entry) / found.macs if found.macs else 0.0,
+            }
+            for entry in obstacles(found)
         ],
         "ops_without_rule": list(found.ops_without_rule),
     }
@@ -73,6 +84,11 @@ def held_layers(found: GroupMap) -> list[tuple[Layer, list[Frozen]]]:
     ]
 
 
+def obstacles(found: GroupMap) -> list[Frozen]:
+    """What blocks channels, by the MACs of the layers that it blocks, most first."""
+    return sorted(found.frozen, key=found.macs_at_stake, reverse=True)
+
+
 def inspection_tables(found: GroupMap, name: str) -> Iterable[Table | Text]:
     """Groups, chains, layers that stay, totals."""
     yield _chain_table(found)
@@ -80,6 +96,8 @@ def inspection_tables(found: GroupMap, name: str) -> Iterable[Table | Text]:
     held = held_layers(found)
     if held:
         yield _held_table(found, held)
+    if found.ops_without_rule:
+        yield _unknown_table(found)
     yield Text(_totals(found, name))
 
 
@@ -141,6 +159,19 @@ def _held_table(found: GroupMap, held: list[tuple[Layer, list[Frozen]]]) -> Tabl
                 escape(frozen.node),
                 escape(frozen.detail) + more,
             )
+    return table
+
+
+def _unknown_table(found: GroupMap) -> Table:
+    title = "Operators without a rule (docs/coupling.md shows how to add one)"
+    table = Table(title=title, title_justify="left")
+    for column in ("node", "layers it blocks"):
+        table.add_column(column, overflow="fold")
+    table.add_column("their MACs share", justify="right")
+    for entry in obstacles(found):
+        if entry.reason is FreezeReason.NO_RULE:
+            share = found.macs_at_stake(entry) / max(found.macs, 1)
+            table.add_row(escape(entry.node), escape(_shorten(entry.layers)), f"{share:.1%}")
     return table
 
 

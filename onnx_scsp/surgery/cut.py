@@ -1,7 +1,8 @@
 """Removing the entries of units that go, after their readers were handed to a survivor.
 
 reader slice of survivor += scale x reader slice of removed          (double precision)
-tensor <- tensor[entries whose unit stays], along every axis that carries units
+tensor <- tensor[entries whose unit stays], along every axis that carries units; where the equal
+parts of one axis keep other entries of a second axis each (a grouped convolution), part by part.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
     for name, by_use in coupling.tensors.items():
         for use, axes in by_use.items():
             touched = {axis: units for axis, units in axes.items() if not _stays(units, keep).all()}
+            across = coupling.across.get(name, -1)
             if not touched:
                 continue
             if use:
@@ -68,10 +70,13 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
                 mapping = constants.source(used).axes
                 touched = {mapping.index(axis): units for axis, units in touched.items()}
                 reads = {mapping.index(axis) for axis in readers.get((name, use), ())}
-                copies[node, place] = _cut(constants.array(used), touched, reads, absorbed, keep)
+                across = mapping.index(across) if across >= 0 else -1
+                used_array = constants.array(used)
+                copies[node, place] = _cut(used_array, touched, reads, across, absorbed, keep)
             else:
                 reads = readers.get((name, use), set()) & set(touched)
-                tensors[name] = _cut(constants.array(name), touched, reads, absorbed, keep)
+                array = constants.array(name)
+                tensors[name] = _cut(array, touched, reads, across, absorbed, keep)
     return Patch(tensors=tensors, copies=copies)
 
 
@@ -90,10 +95,26 @@ def _cut(
     array: AnyArray,
     touched: Mapping[int, IntArray],
     reads: set[int],
+    across: int,
     absorbed: list[Takeover],
     keep: BoolArray,
 ) -> AnyArray:
     """One tensor, or one use of it: merges along the axes that read, then cuts."""
+    parted = next((axis for axis, units in touched.items() if units.ndim == 2), None)
+    if parted is not None:
+        rows = touched[parted]
+        parts = []
+        for part, row, span in zip(
+            np.split(array, len(rows), axis=across),
+            rows,
+            np.split(np.arange(array.shape[across]), len(rows)),
+            strict=True,
+        ):
+            axes = {**touched, parted: row}
+            if across in touched:
+                axes[across] = touched[across][span]
+            parts.append(_cut(part, axes, reads, across, absorbed, keep))
+        return np.concatenate(parts, axis=across)
     for axis in reads:
         array = _merge(array, axis, touched[axis], absorbed)
     return _take(array, touched, keep)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from onnx_scsp.couple import Coupling
-from onnx_scsp.graph.patch import Patch
+from onnx_scsp.couple.shuffles import Shuffle
+from onnx_scsp.graph.patch import Gather, Patch
 from onnx_scsp.graph.view import NodeView
 from onnx_scsp.ops.mend import Known, Mend
 from onnx_scsp.ops.rule import RuleTable
@@ -57,6 +58,13 @@ class _Mender:
             name: self._new_shape(name, shape) for name, shape in walked.walker.shapes.items()
         }
         self.new_shapes.update({n: tuple(a.shape) for n, a in patch.tensors.items()})
+        self.gathers = self._gathers()
+        self.gathered = {
+            index
+            for shuffle in walked.shuffles
+            if shuffle.last in self.gathers
+            for index in (shuffle.first, shuffle.last)
+        }
         self.attributes: dict[int, dict[str, Any]] = {}
         self.inputs: dict[tuple[int, int], AnyArray] = {}
         self.masked: dict[tuple[int, int], tuple[BoolArray, AnyArray]] = {}
@@ -71,11 +79,29 @@ class _Mender:
             inputs=self.inputs,
             masked=self.masked,
             dims=self._dims(),
+            gathers=self.gathers,
         )
+
+    def _gathers(self) -> dict[int, Gather]:
+        """Shuffles whose split axis keeps no rectangle become one Gather of what stays."""
+        result = {}
+        for shuffle in self.coupling.walk.shuffles:
+            kept = self._kept(shuffle.source, shuffle.axis)
+            if not kept.all() and not self._is_rectangular(shuffle):
+                places = np.cumsum(kept) - 1
+                indices = places[shuffle.order[kept[shuffle.order]]]
+                result[shuffle.last] = Gather(shuffle.source, shuffle.axis, indices)
+        return result
+
+    def _is_rectangular(self, shuffle: Shuffle) -> bool:
+        units = self.coupling.activations[shuffle.inside[0]]
+        stays = (units < 0) | self.keep[units]
+        counts = [int(_along(stays, axis).sum()) for axis in range(stays.ndim)]
+        return bool(stays.sum() == np.prod(counts))
 
     def _visit(self, node: NodeView) -> None:
         activations = self.coupling.activations
-        rule = self.rules.get((node.domain, node.op_type))
+        rule = None if node.index in self.gathered else self.rules.get((node.domain, node.op_type))
         if rule is not None and rule.mend is not None and self._is_followed(node):
             mend = Mend(
                 node=node,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from onnx_scsp.couple import Coupling
+from onnx_scsp.couple import Coupling, quantised_reader
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.patch import apply_patch
 from onnx_scsp.ops.rule import RuleTable
@@ -67,6 +67,11 @@ def check_plan(coupling: Coupling, plan: PrunePlan, *, same_graph: bool = False)
                 f"group {cut.group} keeps none of the units with profile {min(missing)}; a tensor "
                 "would be left empty"
             )
+        if cut.absorbed_by and (reader := quantised_reader(coupling, group.members)):
+            raise PlanError(
+                f"group {cut.group}: no unit can take over another, because '{reader}', which "
+                "reads them, is quantised; leave 'absorbed_by' empty"
+            )
         for removed, survivor in cut.absorbed_by.items():
             if group.profile[removed] != group.profile[survivor]:
                 raise PlanError(
@@ -86,6 +91,6 @@ def _same_group(ours: ChannelGroup, theirs: ChannelGroup) -> bool:
 
 def _same_member(ours: Member, theirs: Member) -> bool:
     return (
-        (ours.tensor, ours.axis, ours.role, ours.uses)
-        == (theirs.tensor, theirs.axis, theirs.role, theirs.uses)
+        (ours.tensor, ours.axis, ours.role, ours.uses, ours.across)
+        == (theirs.tensor, theirs.axis, theirs.role, theirs.uses, theirs.across)
     ) and np.array_equal(ours.units, theirs.units)

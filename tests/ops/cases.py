@@ -6,55 +6,14 @@ by a second one. `held` says why the 12 channels stay, None that they may go.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import onnx
-from net_builder import Net, image
+from net_builder import Net
 from onnx import TensorProto
-
-from onnx_scsp.types import FreezeReason
-
-Fragment = Callable[[Net, str], str]
-CHANNELS = 12
-MIXES = FreezeReason.MIXES_CHANNELS
-
-
-@dataclass(frozen=True)
-class Case:
-    """One operator between two convolutions."""
-
-    name: str
-    op_type: str
-    fragment: Fragment
-    held: FreezeReason | None = None
-    opset: int = 17
-
-    def build(self) -> onnx.ModelProto:
-        n, x = image(self.opset)
-        x = n.conv(x, CHANNELS)
-        y = self.fragment(n, x)
-        n.channels[y] = CHANNELS
-        return n.build(n.head(n.relu(n.conv(y, 8))), output_shape=["N", 5])
-
-
-def cast(n: Net, x: str, to: int = TensorProto.FLOAT) -> str:
-    return str(n.op("Cast", x, to=to))
-
-
-def positive(n: Net, x: str) -> str:
-    return str(n.op("Add", n.op("Softplus", x), n.const(1.0)))
-
-
-def bounded(n: Net, x: str) -> str:
-    return str(n.op("Mul", n.op("Tanh", x), n.const(0.9)))
-
-
-def other(n: Net) -> str:
-    """A second activation of the same width, made from the input."""
-    return n.conv("x", CHANNELS)
-
+from ops.case import CHANNELS, MIXES, Case, Fragment, bounded, cast, other, positive
+from ops.contrib_cases import CONTRIB
+from ops.more_cases import MORE
+from ops.quantised_cases import QUANTISED
 
 # ---- elementwise --------------------------------------------------------------------------------
 
@@ -170,7 +129,16 @@ def layer_norm(op_type: str, over_channels: bool, opset: int) -> Case:
 
 def group_norm(n: Net, x: str) -> str:
     operands = n.positive(CHANNELS), n.random(CHANNELS)
-    return str(n.op("GroupNormalization", x, *operands, num_groups=3))
+    return str(n.op("GroupNormalization", x, *operands, num_groups=4))
+
+
+def group_norm_exported(n: Net, x: str) -> str:
+    """Groups as channels of an InstanceNormalization, as exporters spell it."""
+    x = n.op("Reshape", x, n.const([0, 4, -1]))
+    x = n.op("InstanceNormalization", x, n.positive(4), n.random(4))
+    x = n.op("Reshape", x, n.const([0, CHANNELS, 8, 8]))
+    x = n.op("Mul", x, n.positive(CHANNELS, 1, 1))
+    return str(n.op("Add", x, n.random(CHANNELS, 1, 1)))
 
 
 def instance_norm(n: Net, x: str) -> str:
@@ -180,7 +148,8 @@ def instance_norm(n: Net, x: str) -> str:
 NORMALISATION = [
     Case("BatchNormalization", "BatchNormalization", Net.bn),
     Case("InstanceNormalization", "InstanceNormalization", instance_norm),
-    Case("GroupNormalization", "GroupNormalization", group_norm, MIXES, 21),
+    Case("GroupNormalization", "GroupNormalization", group_norm, opset=21),
+    Case("InstanceNormalization-groups", "InstanceNormalization", group_norm_exported),
     Case("LRN", "LRN", lambda n, x: n.op("LRN", x, size=3), MIXES),
     Case("MeanVarianceNormalization-over-channels", "MeanVarianceNormalization",
          lambda n, x: n.op("MeanVarianceNormalization", x, axes=[1]), MIXES),
@@ -329,7 +298,7 @@ MOVING = [
     Case("Unsqueeze", "Unsqueeze", squeeze),
     Case("Expand", "Expand", expand),
     Case("Tile-positions", "Tile", tile),
-    Case("Tile-channels", "Tile", tile_channels, MIXES),
+    Case("Tile-channels", "Tile", tile_channels),
     Case("Concat", "Concat", concat),
     Case("Split", "Split", concat),
     Case("Gather", "Gather", gather),
@@ -379,4 +348,14 @@ PRODUCTS = [
     Case("MatMul", "MatMul", matmul),
 ]
 
-CASES = [*ELEMENTWISE, *NORMALISATION, *REDUCING, *MOVING, *WINDOWS, *PRODUCTS]
+CASES = [
+    *ELEMENTWISE,
+    *NORMALISATION,
+    *REDUCING,
+    *MOVING,
+    *WINDOWS,
+    *PRODUCTS,
+    *MORE,
+    *CONTRIB,
+    *QUANTISED,
+]

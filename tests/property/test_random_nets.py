@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import independent_twin
 import onnx
@@ -18,6 +19,7 @@ from onnx_scsp.pipeline import PruneResult, prune
 
 Block = Callable[[Net, str, int], str]
 WIDTHS = st.sampled_from([4, 6, 8, 12])
+LONG = settings(max_examples=500, deadline=None, derandomize=True, database=None)
 NETWORKS = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 
 
@@ -68,6 +70,24 @@ def shuffled(n: Net, x: str, width: int) -> str:
     x = n.op("Reshape", x, n.const([0, 2, channels // 2, 8, 8]))
     x = n.op("Transpose", x, perm=[0, 2, 1, 3, 4])
     return str(n.op("Reshape", x, n.const([0, channels, 8, 8]), channels=channels))
+
+
+def crossed(n: Net, x: str, width: int) -> str:
+    """Two grouped convolutions whose groups cross in a channel shuffle (ShuffleNet's unit)."""
+    groups = 3 if width % 3 == 0 else 2
+    channels = 2 * groups * (width // groups) if width < 8 else groups * (width // groups + 1)
+    x = n.relu(n.conv(n.conv(x, channels), channels, 1, groups=groups))
+    x = n.op("Reshape", x, n.const([0, groups, channels // groups, 8, 8]))
+    x = n.op("Transpose", x, perm=[0, 2, 1, 3, 4])
+    x = n.op("Reshape", x, n.const([0, channels, 8, 8]), channels=channels)
+    return n.relu(n.conv(n.depthwise(x), channels, 1, groups=groups))
+
+
+def slopes(n: Net, x: str, width: int) -> str:
+    """Two layers of one width that share their slopes."""
+    slope = n.positive(width, 1, 1)
+    x = n.op("PRelu", n.conv(x, width), slope)
+    return str(n.op("PRelu", n.conv(x, width), slope))
 
 
 def squeeze_excite(n: Net, x: str, width: int) -> str:
@@ -153,7 +173,7 @@ def folded(n: Net, x: str, width: int) -> str:
 BLOCKS: list[Block] = [
     conv, conv_bn, residual, projected, padded, dense, branches, depthwise, grouped, shuffled,
     squeeze_excite, attention, pool, split, sliced, scaled, channels_last, gathered, repeated,
-    product, shared, transposed, folded,
+    product, shared, transposed, folded, crossed, slopes,
 ]  # fmt: skip
 
 LAYERS = st.lists(st.tuples(st.sampled_from(BLOCKS), WIDTHS), min_size=1, max_size=6)
@@ -171,22 +191,7 @@ def network(layers: list[tuple[Block, int]], opset: int, flat: bool, seed: int) 
     return n.build(n.head(x))
 
 
-def cut(model: onnx.ModelProto, folder: Path, **options: object) -> PruneResult:
-    onnx.save(model, str(folder / "in.onnx"))
-    config = PruneConfig(target="ratio", **options)
-    return prune(folder / "in.onnx", folder / "out.onnx", config, plan_out=folder / "plan.json")
-
-
-@NETWORKS
-@given(
-    layers=LAYERS,
-    opset=st.sampled_from([13, 17]),
-    flat=st.booleans(),
-    seed=st.integers(0, 99),
-    ratio=st.sampled_from([0.25, 0.5, 0.75]),
-    method=st.sampled_from(["scsp", "one-per-cluster", "l2", "random"]),
-)
-def test_a_selection_equals_the_independent_twin(
+def check_selection(
     layers: list[tuple[Block, int]], opset: int, flat: bool, seed: int, ratio: float, method: str
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -199,6 +204,35 @@ def test_a_selection_equals_the_independent_twin(
     assert result.after.macs < result.before.macs
     assert twin.removed > 0
     assert twin.error <= 1e-4
+
+
+def cut(model: onnx.ModelProto, folder: Path, **options: object) -> PruneResult:
+    onnx.save(model, str(folder / "in.onnx"))
+    config = PruneConfig(target="ratio", **options)
+    return prune(folder / "in.onnx", folder / "out.onnx", config, plan_out=folder / "plan.json")
+
+
+SELECTIONS = given(
+    layers=LAYERS,
+    opset=st.sampled_from([13, 17]),
+    flat=st.booleans(),
+    seed=st.integers(0, 99),
+    ratio=st.sampled_from([0.25, 0.5, 0.75]),
+    method=st.sampled_from(["scsp", "one-per-cluster", "l2", "random"]),
+)
+
+
+@NETWORKS
+@SELECTIONS
+def test_a_selection_equals_the_independent_twin(**drawn: Any) -> None:
+    check_selection(**drawn)
+
+
+@pytest.mark.slow
+@LONG
+@SELECTIONS
+def test_five_hundred_networks_equal_their_independent_twins(**drawn: Any) -> None:
+    check_selection(**drawn)
 
 
 @NETWORKS

@@ -1,0 +1,34 @@
+"""Holding everything that touches a node, for rules that meet what they cannot follow."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from onnx_scsp.ops.site import Site
+from onnx_scsp.types import FreezeReason
+
+
+def block(site: Site, detail: str, reason: FreezeReason = FreezeReason.MIXES_CHANNELS) -> None:
+    """Freezes all inputs and outputs of the node.
+
+    Args:
+        site: The node.
+        detail: What it does with channels.
+        reason: The kind of obstacle.
+    """
+    freeze_inputs(site, (), detail, reason)
+    site.emit_frozen(reason, detail)
+
+
+def freeze_inputs(site: Site, followed: Collection[int], detail: str, reason: FreezeReason) -> None:
+    """Freezes the activations among the inputs, except those that the rule follows.
+
+    Args:
+        site: The node.
+        followed: Indices of inputs that the rule takes care of.
+        detail: What the node does with the others.
+        reason: The kind of obstacle.
+    """
+    for index, name in enumerate(site.node.inputs):
+        if name in site.facts.activations and index not in followed:
+            site.freeze(site.x(index).labels, reason, detail)
