@@ -1,0 +1,1 @@
+"""The coverage bench: a zoo of exported networks, run through onnx_scsp and its rivals."""

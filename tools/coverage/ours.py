@@ -1,0 +1,62 @@
+"""One file through onnx_scsp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx_scsp
+from onnx_scsp.couple import find_coupling
+from tools.coverage.holding import causes
+
+RATIO = 0.5
+ORACLES = ("masked twin", "permutation")
+
+
+def count(path: Path) -> tuple[int, int]:
+    """MACs and float parameters of a file, by onnx_scsp's counter."""
+    found = onnx_scsp.find_groups(onnx_scsp.load(path))
+    return found.macs, found.params
+
+
+def prune(path: Path, output: Path) -> dict[str, Any]:
+    """Cuts a file and says what came of it.
+
+    Args:
+        path: Input file.
+        output: Scratch output file.
+
+    Returns:
+        The figures of a record.
+    """
+    coupling = find_coupling(onnx_scsp.load(path))
+    found = coupling.map
+    record: dict[str, Any] = {
+        "macs": found.macs,
+        "params": found.params,
+        "no_rule": list(found.ops_without_rule),
+        "layers": len(found.layers),
+        "prunable_layers": sum(layer.free > 0 for layer in found.layers),
+    }
+    config = onnx_scsp.PruneConfig(target="ratio", value=RATIO, align=1)
+    try:
+        result = onnx_scsp.prune(
+            path, output, config, verify_config=onnx_scsp.VerifyConfig(threads=1)
+        )
+    except onnx_scsp.ScspError as error:
+        kept = causes(coupling, None)
+        return record | {"outcome": "error", "error": f"{type(error).__name__}: {error}", **kept}
+    checks = result.report.checks
+    oracles = [c.value for c in checks if c.name in ORACLES and c.value is not None]
+    return record | {
+        "outcome": "ok",
+        "macs_left": result.after.macs / max(result.before.macs, 1),
+        "params_left": result.after.params / max(result.before.params, 1),
+        "touched": sum(old != new for old, new in result.layers.values()),
+        "layers": len(result.layers),
+        "checks": [sum(c.passed for c in checks), len(checks)],
+        "largest_error": max(oracles, default=None),
+        "oracles": {c.name: c.value for c in checks if c.limit is not None},
+        "stages": dict(result.seconds),
+        **causes(coupling, result.plan),
+    }
