@@ -133,9 +133,9 @@ def _side_by_side(records: dict[Key, Record]) -> list[str]:
         worse = [n for n, a, b in zip(fine, ours, theirs, strict=True) if a > b + 0.02]
         names = f": {', '.join(worse)}" if worse else ""
         lines.append(
-            f"- {title} was given {len(given)} of these networks and finished {len(fine)}. On "
-            f"those the median is {median(theirs):.3f}, onnx_scsp's {median(ours):.3f}; onnx_scsp leaves "
-            f"over 0.02 more on {len(worse)}{names}."
+            f"- {title} was given {len(given)} of these networks and finished {len(fine)}. "
+            f"Median MACs left on those: {median(theirs):.3f}, onnx_scsp {median(ours):.3f}. "
+            f"onnx_scsp leaves over 0.02 more on {len(worse)}{names}."
         )
     return lines
 
