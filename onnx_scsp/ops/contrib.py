@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_scsp.ops import conv, layout, linear, pointwise
+from onnx_scsp.ops import conv, linear, pointwise
 from onnx_scsp.ops.blocking import block, freeze_inputs
 from onnx_scsp.ops.einsum import Letters, contract
 from onnx_scsp.ops.indexing import CONTRIB_RULES
@@ -24,7 +24,6 @@ _CONV = rule_of(conv.RULES, "Conv")
 _GEMM = rule_of(linear.RULES, "Gemm")
 _UNARY = rule_of(pointwise.RULES, "Tanh")
 _NARY = rule_of(pointwise.RULES, "Mul")
-_UNSQUEEZE = rule_of(layout.RULES, "Unsqueeze")
 
 
 def _fused_conv(site: Site) -> None:
@@ -134,7 +133,6 @@ RULES = (
     OpRule(("Attention",), _attention, "reads channels; its heads stay", None, _DOMAIN),
     OpRule(("MultiHeadAttention",), _heads, "heads divide the channels: they stay", None, _DOMAIN),
     OpRule(("GridSample",), samples, "every channel on its own; the grid stays", None, _DOMAIN),
-    OpRule(("ExpandDims",), _UNSQUEEZE.couple, "moves labels", None, _DOMAIN),
     OpRule(("Inverse",), _inverse, "channels on the inverted axes stay", None, _DOMAIN),
     *CONTRIB_RULES,
 )

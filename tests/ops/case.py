@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
+import independent_twin
 import onnx
+import onnxruntime
 from net_builder import Net, image
 from onnx import TensorProto
 
@@ -33,6 +36,26 @@ class Case:
         y = self.fragment(n, x)
         n.channels[y] = CHANNELS
         return n.build(n.head(n.relu(n.conv(y, 8))), output_shape=["N", 5])
+
+
+_KNOWS_ALL = (1, 31)
+"""onnxruntime from which every case has to run; older supported versions lack some operators."""
+
+
+@cache
+def is_runnable(case: Case) -> bool:
+    """Whether the installed onnx and onnxruntime can run the case as it is."""
+    if case.opset > onnx.defs.onnx_opset_version():
+        return False
+    if tuple(int(part) for part in onnxruntime.__version__.split(".")[:2]) >= _KNOWS_ALL:
+        return True
+    model = case.build()
+    try:  # with the runtime's optimisations: some versions fail in them
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        session.run(None, independent_twin.random_inputs(model, 0))
+    except Exception:  # the runtime raises several unrelated types
+        return False
+    return True
 
 
 def cast(n: Net, x: str, to: int = TensorProto.FLOAT) -> str:

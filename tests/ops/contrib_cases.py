@@ -85,11 +85,6 @@ def matrices(n: Net, x: str) -> str:
     return str(n.op("Mul", n.op("Inverse", safe, domain=MICROSOFT), n.const(100.0)))
 
 
-def expanded(n: Net, x: str) -> str:
-    wide = n.op("ExpandDims", x, n.const(2, dtype=np.int32), domain=MICROSOFT)
-    return str(n.op("Squeeze", n.op("Relu", wide), n.const([2])))
-
-
 def contrib(op_type: str, fragment: Fragment, held: FreezeReason | None = None) -> Case:
     return Case(f"contrib-{op_type}", op_type, fragment, held, domain=MICROSOFT)
 
@@ -116,5 +111,4 @@ CONTRIB = [
     ),
     contrib("MultiHeadAttention", heads, MIXES),
     contrib("Inverse", matrices),
-    contrib("ExpandDims", expanded),
 ]

@@ -17,7 +17,7 @@ import independent_twin
 import numpy as np
 import onnx
 import pytest
-from ops.case import Case
+from ops.case import Case, is_runnable
 from ops.cases import CASES
 
 from onnx_scsp.config import PruneConfig
@@ -173,6 +173,8 @@ def _members(coupling: Coupling) -> list[object]:
 
 @pytest.mark.parametrize("key", [_param(key) for key in sorted(CASE_OF)])
 def test_no_damage_to_a_rule_ships_a_wrong_file(key: tuple[str, str]) -> None:
+    if not all(is_runnable(case) for case in CASE_OF[key][:MOST_CASES]):
+        pytest.skip(f"the installed onnx or onnxruntime lacks {key[1]}")
     found = {
         (case.name, name): outcome(case, key, name)
         for case in CASE_OF[key][:MOST_CASES]

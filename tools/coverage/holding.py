@@ -14,6 +14,8 @@ from onnx_scsp.types import BoolArray, Frozen, PrunePlan
 HALF_OF_BOTH = 0.25  # what a node keeps when both its channel axes are cut to half
 WHOLE = 0.9  # an axis that keeps more than this counts as held
 SHOWN = 8
+_NAMELESS = "held without a reason of its own"
+_LONELY = "units one of a kind (no other occurs in the same places): every kind keeps one"
 
 
 def causes(coupling: Coupling, plan: PrunePlan | None) -> dict[str, Any]:
@@ -37,11 +39,14 @@ def causes(coupling: Coupling, plan: PrunePlan | None) -> dict[str, Any]:
     example: dict[str, str] = {}
     reasons = _reasons(coupling)
     sources = _sources(coupling)
+    lonely = _lonely(coupling)
     for term in coupling.costs:
         excess = (term.macs_with(keep) - HALF_OF_BOTH * term.macs) / total
         if excess <= 0:
             continue
         found = _blame(term, keep, reasons, sources)
+        if found == [_NAMELESS] and any(lonely[units[units >= 0]].any() for units in term.vectors):
+            found = [_LONELY]
         for cause in found:
             shares[cause] += excess / len(found)  # type: ignore[assignment]
             example.setdefault(cause, term.node)
@@ -72,7 +77,17 @@ def _blame(
     found = found or own or read
     if not found and "" in sources.get(term.node, []):
         return ["reads the graph input"]
-    return sorted(set(found)) or ["held without a reason of its own"]
+    return sorted(set(found)) or [_NAMELESS]
+
+
+def _lonely(coupling: Coupling) -> BoolArray:
+    """Units whose profile no other unit of their group has: every profile keeps one unit."""
+    result = np.zeros(coupling.n_units, bool)
+    for group in coupling.map.groups:
+        count = np.bincount(group.profile)
+        start = coupling.offsets[group.id]
+        result[start : start + group.n_units] = count[group.profile] == 1
+    return result
 
 
 def _label(frozen: Frozen, op_types: dict[str, str]) -> str:
