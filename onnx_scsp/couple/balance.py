@@ -85,7 +85,6 @@ class _Cell:
 
     counts: IntArray
     classes: list[int] = field(default_factory=list)
-    touches: tuple[int, ...] = ()
 
 
 class _Search:
@@ -102,12 +101,12 @@ class _Search:
             self.spans.append(slice(start, len(columns)))
         table = np.stack(columns, axis=1)
         kinds, of_member = np.unique(table, axis=0, return_inverse=True)
-        self.cells = [_Cell(kind, touches=tuple(np.flatnonzero(kind).tolist())) for kind in kinds]
+        self.cells = [_Cell(kind) for kind in kinds]
         for member, place in zip(members.tolist(), of_member.reshape(-1).tolist(), strict=True):
             self.cells[place].classes.append(member)
         self.by_column: list[list[int]] = [[] for _ in columns]
         for index, cell in enumerate(self.cells):
-            for touched in cell.touches:
+            for touched in np.flatnonzero(cell.counts):
                 self.by_column[touched].append(index)
         self.steps = 0
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from onnx_scsp.couple.census import (
     CostTerm,
@@ -20,6 +18,7 @@ from onnx_scsp.couple.census import (
 )
 from onnx_scsp.couple.chains import find_chains
 from onnx_scsp.couple.close import Closure, close
+from onnx_scsp.couple.components import Edges, components
 from onnx_scsp.couple.profiles import by_first_use, profiles
 from onnx_scsp.couple.walk import Walk, walk
 from onnx_scsp.errors import ConfigError
@@ -191,7 +190,7 @@ def _group_classes(walked: Walk, closure: Closure) -> tuple[IntArray, int]:
     """Group of each class (-1: none); groups are classes that share a makes axis."""
     free = np.ones(closure.n_classes, bool)
     free[list(closure.reasons)] = False
-    edges: list[IntArray] = []
+    edges: list[Edges] = []
     made = np.zeros(closure.n_classes, bool)
     order = np.full(closure.n_classes, np.iinfo(np.int64).max)
     for place, fact in enumerate(walked.facts.members):
@@ -201,16 +200,11 @@ def _group_classes(walked: Walk, closure: Closure) -> tuple[IntArray, int]:
         classes = classes[free[classes]]
         made[classes] = True
         order[classes] = np.minimum(order[classes], place)
-        edges.append(np.stack([classes[:-1], classes[1:]]))
+        edges.append((classes[:-1], classes[1:]))
     kept = free & made
     if not kept.any():
         return np.full(closure.n_classes, -1), 0
-    pairs = np.concatenate(edges, axis=1) if edges else np.zeros((2, 0), np.int64)
-    graph = coo_matrix(
-        (np.ones(pairs.shape[1], np.int8), (pairs[0], pairs[1])),
-        shape=(closure.n_classes, closure.n_classes),
-    )
-    component = connected_components(graph, directed=False)[1]
+    component = components(closure.n_classes, edges)
     candidates = np.unique(component[kept])
     sized = [c for c in candidates if (kept & (component == c)).sum() > 1]
     sized.sort(key=lambda c: int(order[kept & (component == c)].min()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_scsp.ops.blocking import block
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
 from onnx_scsp.types import FreezeReason
@@ -13,7 +14,7 @@ def _gemm(site: Site) -> None:
     """Y = alpha A' B' + beta C with A' (M, K), B' (K, N)."""
     if not site.is_const(1) or site.is_const(0):
         detail = "its second operand is no constant"
-        _refuse(site, detail)
+        block(site, detail)
         site.hold(site.out_shape()[1], FreezeReason.COMPUTED_WEIGHT, detail)
         site.cost(float(np.prod(site.out_shape())) * _contracted(site))
         return
@@ -42,7 +43,7 @@ def _matmul_weight(site: Site, data: int, weight: int) -> None:
     shape, x, out_shape = site.shape(weight), site.x(data), site.out_shape()
     if len(shape) < 2 or len(x.shape) < 2 or any(size != 1 for size in shape[:-2]):
         detail = "a batched or one-dimensional weight has no single channel axis"
-        _refuse(site, detail)
+        block(site, detail)
         site.hold(out_shape[-1] if out_shape else 1, FreezeReason.NOT_CHANNEL_AXIS, detail)
         site.cost(float(np.prod(out_shape)) * site.shape(0)[-1])
         return
@@ -64,7 +65,7 @@ def _matmul_activations(site: Site) -> None:
     a, b = site.x(0), site.x(1)
     rank_a, rank_b = len(a.shape), len(b.shape)
     if min(rank_a, rank_b) < 2:
-        _refuse(site, "one operand is a vector")
+        block(site, "one operand is a vector")
         return
     places_a = {axis - rank_a for axis in a.varying}
     places_b = {axis - rank_b for axis in b.varying}
@@ -73,7 +74,7 @@ def _matmul_activations(site: Site) -> None:
     elif not places_b and places_a == {-2}:
         _pass_through(site, a, b, -2)
     else:
-        _refuse(site, "both operands carry channels on axes that the product mixes")
+        block(site, "both operands carry channels on axes that the product mixes")
         site.cost(float(np.prod(site.out_shape())) * a.shape[-1])
 
 
@@ -90,13 +91,6 @@ def _pass_through(site: Site, carrier: Labelled, other: Labelled, place: int) ->
 
 def _contracted(site: Site) -> int:
     return site.shape(0)[0 if site.attr("transA", 0) else -1]
-
-
-def _refuse(site: Site, detail: str) -> None:
-    for index, name in enumerate(site.node.inputs):
-        if name and not site.is_const(index):
-            site.freeze(site.x(index).labels, FreezeReason.MIXES_CHANNELS, detail)
-    site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
 
 
 RULES = (

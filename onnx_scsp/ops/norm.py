@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onnx_scsp.ops.blocking import block
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Site
@@ -23,10 +24,7 @@ def _per_channel(site: Site) -> None:
 
 def _mixes(site: Site) -> None:
     detail = f"{site.node.op_type} normalises over channels, so removing one changes the others"
-    for index, name in enumerate(site.node.inputs):
-        if name and not site.is_const(index):
-            site.freeze(site.x(index).labels, FreezeReason.MIXES_CHANNELS, detail)
-    site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+    block(site, detail)
 
 
 def _group(site: Site) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from onnx_scsp.ops import conv, linear, pointwise, pool, reduce, slicing
+from onnx_scsp.ops.blocking import block
 from onnx_scsp.ops.rule import OpRule, rule_of
 from onnx_scsp.ops.site import Site
 from onnx_scsp.types import FreezeReason
@@ -26,8 +27,7 @@ def _convert(site: Site) -> None:
     x = site.x(0)
     if site.attr("block_size", 0) or len(site.shape(1)) > 1:
         detail = "is quantised in blocks of several channels"
-        site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)
-        site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+        block(site, detail)
         return
     axis = int(site.attr("axis", 1))
     for index in (1, 2):
@@ -39,8 +39,7 @@ def _convert(site: Site) -> None:
 
 def _dynamic(site: Site) -> None:
     detail = "takes one scale from the largest and smallest value over all channels"
-    site.freeze(site.x(0).labels, FreezeReason.MIXES_CHANNELS, detail)
-    site.emit_frozen(FreezeReason.MIXES_CHANNELS, detail)
+    block(site, detail)
 
 
 def _like(rules: tuple[OpRule, ...], op_type: str, *places: int) -> Callable[[Site], None]:
@@ -72,8 +71,7 @@ def _pool(site: Site) -> None:
     x = site.x(0)
     if site.attr("channels_last", 0) and set(x.varying) - {len(x.shape) - 1}:
         detail = "channels do not lie on its last axis"
-        site.freeze(x.labels, FreezeReason.NOT_CHANNEL_AXIS, detail)
-        site.emit_frozen(FreezeReason.NOT_CHANNEL_AXIS, detail)
+        block(site, detail, FreezeReason.NOT_CHANNEL_AXIS)
         return
     _round(site, (0,))
     if site.attr("channels_last", 0):

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_scsp.ops import conv
 from onnx_scsp.ops.blocking import block, freeze_inputs
 from onnx_scsp.ops.mend import Mend
-from onnx_scsp.ops.rule import OpRule
+from onnx_scsp.ops.rule import OpRule, rule_of
 from onnx_scsp.ops.site import Site
 from onnx_scsp.types import FreezeReason, IntArray
 
+_CONV = rule_of(conv.RULES, "Conv")
 _WHERE = "its entries say where to sample"
 
 
@@ -23,43 +25,11 @@ def samples(site: Site) -> None:
 
 
 def _deform_conv(site: Site) -> None:
-    """W is (O, C/G, *kernel); offset and mask hold a set of places for each offset group."""
-    if not site.is_const(1):
-        block(site, "its weight is computed at run time", FreezeReason.COMPUTED_WEIGHT)
-        site.hold(site.shape(1)[0], FreezeReason.COMPUTED_WEIGHT, "computed at run time")
-        return
+    """As Conv; offset and mask hold a set of places for each offset group."""
     freeze_inputs(site, (0, 1, 3), _WHERE, FreezeReason.BROADCAST)
-    x, shape, groups = site.x(0), site.shape(1), int(site.attr("group", 1))
-    incoming, out = site.vector(x, 1), site.fresh(shape[0])
-    _tie_groups(site, incoming, int(site.attr("offset_group", 1)))
-    outer = float(np.prod(site.out_shape()[2:]) * site.out_shape()[0] * np.prod(shape[2:]))
-    if groups > 1 and shape[1] == 1:
-        site.tie(np.repeat(incoming, shape[0] // groups), out)
-        site.scales(1, 0, out)
-        site.cost(outer, out)
-    else:
-        read = _tie_groups(site, incoming, groups)
-        _tie_groups(site, out, groups)
-        site.reads(1, 1, read)
-        site.makes(1, 0, out)
-        site.cost(outer, out, read)
-    if site.has(3):
-        site.scales(3, 0, out)
-    site.emit(_view(out, len(x.shape)))
-
-
-def _tie_groups(site: Site, channels: IntArray, groups: int) -> IntArray:
-    """Ties position j of every group, so that an equal number stays in each."""
-    rows = channels.reshape(groups, -1)
-    site.tie(rows[:1], rows)
-    return np.asarray(rows[0])
-
-
-def _mend_deform_conv(mend: Mend) -> None:
-    """A depthwise convolution has as many groups as it has input channels."""
-    groups, channels = int(mend.node.attr("group", 1)), mend.in_shape(0)[1]
-    if groups > 1 and mend.old_shapes[mend.node.inputs[0]][1] == groups and channels != groups:
-        mend.attributes["group"] = channels
+    offset_groups = site.vector(site.x(0), 1).reshape(int(site.attr("offset_group", 1)), -1)
+    site.tie(offset_groups[:1], offset_groups)
+    _CONV.couple(site.seen_as("Conv", (0, 1, 3)))
 
 
 def _col2im(site: Site) -> None:
@@ -115,7 +85,7 @@ RULES = (
         ("DeformConv",),
         _deform_conv,
         "makes channels, as Conv; offsets and masks stay",
-        _mend_deform_conv,
+        _CONV.mend,
     ),
     OpRule(("Col2Im",), _col2im, "ties the channels that become one block"),
     OpRule(
