@@ -2,7 +2,8 @@
 
 The flow, one folder per stage:
 
-    graph -> couple -> describe -> partition -> plan -> surgery -> proof -> measure -> report
+    graph -> couple -> describe, observe -> partition -> plan -> compensate -> surgery -> proof
+          -> measure -> report
 
 Every public name is imported on first use, so that `import onnx_scsp` costs nothing.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from onnx_scsp.calibration import Preprocess, open_calibration
     from onnx_scsp.config import PruneConfig, VerifyConfig
     from onnx_scsp.couple import find_groups
     from onnx_scsp.errors import ScspError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Choices": "onnx_scsp.plan",
     "OpRule": "onnx_scsp.ops",
+    "Preprocess": "onnx_scsp.calibration",
     "PruneConfig": "onnx_scsp.config",
     "PruneResult": "onnx_scsp.results",
     "PrunedModel": "onnx_scsp.results",
@@ -47,6 +50,7 @@ _HOMES = {
     "find_groups": "onnx_scsp.couple",
     "load": "onnx_scsp.graph.load",
     "make_plan": "onnx_scsp.pipeline",
+    "open_calibration": "onnx_scsp.calibration",
     "plan_from_json": "onnx_scsp.plan",
     "plan_to_json": "onnx_scsp.plan",
     "prune": "onnx_scsp.pipeline",
@@ -62,6 +66,7 @@ __all__ = [
     "RULES",
     "Choices",
     "OpRule",
+    "Preprocess",
     "PruneConfig",
     "PruneResult",
     "PrunedModel",
@@ -72,6 +77,7 @@ __all__ = [
     "find_groups",
     "load",
     "make_plan",
+    "open_calibration",
     "plan_from_json",
     "plan_to_json",
     "prune",

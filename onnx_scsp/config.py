@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from onnx_scsp.errors import ConfigError
 
 TARGETS = ("macs", "params", "ratio")
+NEEDS_DATA = frozenset({"output-aware", "reconstruct"})
+"""Names of the tables that work from calibration inputs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +21,17 @@ class PruneConfig:
         target: `macs` or `params` (fraction of the whole that may remain) or `ratio` (fraction of
             channels kept in every group).
         value: The fraction, 0 < value < 1.
-        method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one.
+        method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one; `auto`
+            is `output-aware` with calibration inputs and `scsp` without.
         align: Channel counts are multiples of this where the group is wide enough; 1 = off.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
         criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a
             cluster stays.
         compensate: A name of the compensator table (`onnx_scsp.plan.COMPENSATORS`): `merge` lets a
-            kept unit take over the readers of those it stands for, `none` selects only.
+            kept unit take over the readers of those it stands for, `reconstruct` refits the layers
+            behind the cut on calibration inputs, `none` selects only; `auto` is `reconstruct` with
+            calibration inputs and `merge` without.
         merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
         ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
         seed: For methods that draw random numbers.
@@ -34,12 +39,12 @@ class PruneConfig:
 
     target: str = "macs"
     value: float = 0.5
-    method: str = "scsp"
+    method: str = "auto"
     align: int = 4
     min_share: float = 0.1
     clusterer: str = "spectral"
     criterion: str = "energy"
-    compensate: str = "merge"
+    compensate: str = "auto"
     merge_threshold: float = 0.5
     ignore: tuple[str, ...] = ()
     seed: int = 0
@@ -66,6 +71,24 @@ class PruneConfig:
             raise ConfigError(f"--merge-threshold {self.merge_threshold:g} is outside [0, 1]")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed} is outside [0, 2**32)")
+
+    def resolved(self, *, has_data: bool) -> PruneConfig:
+        """The same options with `auto` spelled out, with or without calibration inputs.
+
+        Raises:
+            ConfigError: A choice needs inputs and there are none.
+        """
+        method, compensate = self.method, self.compensate
+        if method == "auto":
+            method = "output-aware" if has_data else "scsp"
+        if compensate == "auto":
+            compensate = "reconstruct" if has_data else "merge"
+        for option, name in (("method", method), ("compensate", compensate)):
+            if name in NEEDS_DATA and not has_data:
+                raise ConfigError(
+                    f"--{option} {name} works from sample inputs; give some with --calib"
+                )
+        return replace(self, method=method, compensate=compensate)
 
     def as_dict(self) -> dict[str, Any]:
         """The options as JSON-ready values."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from onnx_scsp.calibrated import Passes, needs_repair, observer, passes, repair, with_values
+from onnx_scsp.calibration import CalibrationData
+from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import ModelError, OutputError, VerifyError
+from onnx_scsp.errors import ConfigError, OutputError, VerifyError
+from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import check_output, write_text
@@ -22,6 +26,7 @@ from onnx_scsp.proof import verify_files
 from onnx_scsp.results import PrunedModel, PruneResult
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
+from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
 
 
@@ -36,6 +41,8 @@ def make_plan(
     rules: RuleTable = RULES,
     choices: Choices | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    calibration: CalibrationData | None = None,
+    threads: int = 2,
     progress: Progress = _silent,
 ) -> PrunePlan:
     """Decides which channels of a model stay.
@@ -46,6 +53,8 @@ def make_plan(
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         input_shapes: Shapes for inputs with dynamic axes.
+        calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by.
+        threads: Threads of the runtime, where there are such inputs.
         progress: Called with (what, done, total).
 
     Returns:
@@ -58,7 +67,22 @@ def make_plan(
     """
     config = config or PruneConfig()
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
-    return plan_cuts(coupling, config, choices=choices, progress=progress)
+    inputs = None if calibration is None else passes(coupling, calibration)
+    return _plan(coupling, config, inputs, choices, threads, progress)
+
+
+def _plan(
+    coupling: Coupling,
+    config: PruneConfig,
+    inputs: Passes | None,
+    choices: Choices | None,
+    threads: int,
+    progress: Progress,
+) -> PrunePlan:
+    observe = None
+    if inputs is not None:
+        observe = observer(coupling, inputs, seed=config.seed, threads=threads, progress=progress)
+    return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
 
 
 def apply_plan(
@@ -68,6 +92,9 @@ def apply_plan(
     rules: RuleTable = RULES,
     same_graph: bool = False,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    calibration: CalibrationData | None = None,
+    threads: int = 2,
+    progress: Progress = _silent,
 ) -> PrunedModel:
     """Carries a plan out in memory; `save` writes the result.
 
@@ -77,23 +104,48 @@ def apply_plan(
         rules: Operator rules.
         same_graph: Accept a plan made for other weights of the same graph.
         input_shapes: Shapes for inputs with dynamic axes.
+        calibration: Sample inputs to repair the cut with, where the plan wants that.
+        threads: Threads of the runtime, where there are such inputs.
+        progress: Called with (what, done, total).
 
     Returns:
         The pruned model.
 
     Raises:
         PlanError: Plan and model do not belong together.
+        ConfigError: The plan wants a repair and there are no inputs.
     """
     ignore = tuple(plan.config.get("ignore", ()))
     coupling = find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes)
-    return _operate(coupling, rules, plan, same_graph=same_graph)
+    inputs = None if calibration is None else passes(coupling, calibration)
+    return _operate(coupling, rules, plan, inputs, same_graph, threads, progress)
 
 
 def _operate(
-    coupling: Coupling, rules: RuleTable, plan: PrunePlan, *, same_graph: bool = False
+    coupling: Coupling,
+    rules: RuleTable,
+    plan: PrunePlan,
+    inputs: Passes | None,
+    same_graph: bool,
+    threads: int,
+    progress: Progress,
 ) -> PrunedModel:
+    """Repairs where the plan says so, then cuts."""
+    check_plan(coupling, plan, same_graph=same_graph)
+    source, macs = coupling.model, planned_macs(coupling, plan)
+    fits: tuple[LayerFit, ...] = ()
+    if needs_repair(plan) and plan.cuts:
+        if inputs is None:
+            raise ConfigError(
+                "the plan repairs its cut on sample inputs; give them with --calib, or set its "
+                "'compensate' to none"
+            )
+        found = repair(coupling, plan, inputs, threads=threads, progress=progress)
+        plan, fits = found.plan, found.fits
+        coupling = with_values(coupling, found.model)
     proto = operate(coupling, rules, plan, same_graph=same_graph)
-    return PrunedModel(coupling.model, proto, plan, planned_macs(coupling, plan))
+    repaired = coupling.model if coupling.model is not source else None
+    return PrunedModel(source, proto, plan, macs, repaired, fits)
 
 
 def planned_macs(coupling: Coupling, plan: PrunePlan) -> int:
@@ -195,6 +247,7 @@ def prune(
     verified: bool = True,
     same_graph: bool = False,
     data: Mapping[str, AnyArray] | None = None,
+    calibration: CalibrationData | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
     progress: Progress = _silent,
@@ -211,6 +264,8 @@ def prune(
         verified: Whether to check before writing.
         same_graph: Accept a plan made for other weights of the same graph.
         data: Inputs for the fidelity figures.
+        calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by and to repair the
+            cut with; no labels.
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         progress: Called with (what, done, total).
@@ -221,7 +276,7 @@ def prune(
     Raises:
         ScspError: Any of its children, with one sentence; nothing is written then.
     """
-    clock = _Clock()
+    clock = Clock()
     config = config or PruneConfig()
     checking = verify_config or VerifyConfig()
     source = load(model)
@@ -233,12 +288,14 @@ def prune(
     shapes = checking.input_shapes
     coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
     clock.lap("couple")
+    inputs = None if calibration is None else passes(coupling, calibration)
     if plan is None:
-        plan = plan_cuts(coupling, config, choices=choices, progress=progress)
+        plan = _plan(coupling, config, inputs, choices, checking.threads, progress)
     clock.lap("plan")
-    pruned = _operate(coupling, rules, plan, same_graph=same_graph)
+    pruned = _operate(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
+    plan = pruned.plan
     plan = _rebased(plan, source) if same_graph else plan
-    clock.lap("cut")
+    clock.lap("repair and cut" if pruned.fits else "cut")
     found: list[tuple[Coupling, VerifyReport]] = []
 
     def check(path: Path) -> None:
@@ -248,7 +305,15 @@ def prune(
         report = VerifyReport(())
         if verified:
             macs = (pruned.planned_macs, after.macs)
-            report = verify_files(source, result, plan, config=checking, data=data, macs=macs)
+            report = verify_files(
+                source,
+                result,
+                plan,
+                config=checking,
+                data=data,
+                macs=macs,
+                repaired=pruned.repaired,
+            )
             _require(report)
         found.append((after, report))
         progress("verifying", 1, 1)
@@ -258,7 +323,7 @@ def prune(
     after, report = found[0]
     if plan_out is not None:
         write_text(plan_to_json(plan), plan_out)
-    before_cost = Cost(coupling.macs, coupling.map.params, _input_bytes(source))
+    before_cost = Cost(coupling.macs, coupling.map.params, input_bytes(source))
     after_cost = Cost(after.macs, after.map.params, size_bytes)
     target = (str(plan.config.get("target", "")), float(plan.config.get("value", 0.0)))
     return PruneResult(
@@ -267,10 +332,11 @@ def prune(
         before=before_cost,
         after=after_cost,
         target=target,
-        achieved=_achieved(target[0], before_cost, after_cost, plan),
+        achieved=achieved(target[0], before_cost, after_cost, plan),
         report=report,
         seconds=clock.laps,
-        layers=_layers(coupling, after),
+        layers=layer_widths(coupling, after),
+        fits=pruned.fits,
     )
 
 
@@ -290,7 +356,7 @@ def _require(report: VerifyReport) -> None:
 
 def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
     """The same plan under the hash of the model that it is now applied to."""
-    return PrunePlan(plan.schema, source.sha256, plan.config, plan.cuts, plan.groups, plan.frozen)
+    return replace(plan, model_sha256=source.sha256)
 
 
 def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:
@@ -299,42 +365,3 @@ def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:
     is_data = bool(source.external_files) and plan_out.name.startswith(f"{output.name}.")
     if same_folder and (plan_out.name == output.name or is_data):
         raise OutputError(f"{plan_out} is named both for the model and for the plan")
-
-
-def _input_bytes(model: Model) -> int:
-    if model.path is None:
-        raise ModelError("the model has no file")
-    external = sum((model.folder / name).stat().st_size for name in model.external_files)
-    return model.path.stat().st_size + external
-
-
-def _achieved(target: str, before: Cost, after: Cost, plan: PrunePlan) -> float:
-    if target == "params":
-        return after.params / max(before.params, 1)
-    if target == "ratio":
-        kept = {cut.group: len(cut.keep) for cut in plan.cuts}
-        units = sum(group.n_units for group in plan.groups)
-        return sum(kept.get(g.id, g.n_units) for g in plan.groups) / max(units, 1)
-    return after.macs / max(before.macs, 1)
-
-
-def _layers(before: Coupling, after: Coupling) -> dict[str, tuple[int, int]]:
-    """Filters of every producing or per-channel layer, before and after."""
-    left = {layer.node: layer.channels for layer in after.map.layers}
-    return {
-        layer.node: (layer.channels, left.get(layer.node, layer.channels))
-        for layer in before.map.layers
-    }
-
-
-class _Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name] = round(now - self._last, 4)
-        self._last = now

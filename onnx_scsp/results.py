@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_scsp.compensate import LayerFit
 from onnx_scsp.graph.model import Model
 from onnx_scsp.types import Cost, PrunePlan, VerifyReport
 
@@ -21,12 +22,16 @@ class PrunedModel:
         proto: The result, or None where the plan removes nothing.
         plan: The plan.
         planned_macs: MACs that the plan foresees.
+        repaired: The source with the constants that the repair refitted, before the cut; or None.
+        fits: What the repair did to each layer.
     """
 
     source: Model
     proto: onnx.ModelProto | None
     plan: PrunePlan
     planned_macs: int
+    repaired: Model | None = None
+    fits: tuple[LayerFit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +48,7 @@ class PruneResult:
         report: The checks.
         seconds: Wall time by stage.
         layers: Node name -> (channels before, channels after), for producing nodes.
+        fits: What the repair did to each layer, where there was one.
     """
 
     output: Path
@@ -54,3 +60,4 @@ class PruneResult:
     report: VerifyReport
     seconds: Mapping[str, float]
     layers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    fits: tuple[LayerFit, ...] = ()

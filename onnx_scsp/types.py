@@ -283,7 +283,17 @@ class GroupCut:
 
 @dataclass(frozen=True, slots=True)
 class PrunePlan:
-    """The cuts, for one model. `members` and `frozen` make the file readable on its own."""
+    """The cuts, for one model. `members` and `frozen` make the file readable on its own.
+
+    Attributes:
+        schema: Version of the file format.
+        model_sha256: Hash of the model.
+        config: The options that led here.
+        cuts: What happens to each group that is cut.
+        groups: All groups.
+        frozen: Why the rest stays.
+        refit: Constants that took new values, beside the cut, to repair what it lost.
+    """
 
     schema: int
     model_sha256: str
@@ -291,6 +301,7 @@ class PrunePlan:
     cuts: tuple[GroupCut, ...]
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
+    refit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

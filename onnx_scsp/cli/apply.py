@@ -7,12 +7,28 @@ from typing import Annotated
 
 import typer
 
+from onnx_scsp.cli.calibration import (
+    CALIB_LIMIT,
+    CalibLimitOpt,
+    CalibOpt,
+    ColourOpt,
+    LayoutOpt,
+    MeanOpt,
+    PreprocessOpt,
+    ResizeOpt,
+    ScaleOpt,
+    SizeOpt,
+    StdOpt,
+    calibration_source,
+    open_source,
+)
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     JsonOpt,
     ModelArg,
     NoVerifyOpt,
     OutputOpt,
+    SeedOpt,
     ShapeOpt,
     ThreadsOpt,
     input_shapes,
@@ -32,7 +48,18 @@ def run(
     model: ModelArg,
     plan: PlanArg,
     output: OutputOpt,
+    calib: CalibOpt = None,
+    calib_limit: CalibLimitOpt = CALIB_LIMIT,
+    preprocess: PreprocessOpt = None,
+    size: SizeOpt = None,
+    resize: ResizeOpt = None,
+    layout: LayoutOpt = None,
+    colour: ColourOpt = None,
+    scale: ScaleOpt = None,
+    mean: MeanOpt = None,
+    std: StdOpt = None,
     same_graph: SameGraphOpt = False,
+    seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
     threads: ThreadsOpt = 2,
     no_verify: NoVerifyOpt = False,
@@ -40,6 +67,17 @@ def run(
 ) -> None:
     """Carry out a plan, prove the result, write it."""
     with guarded():
+        source = calibration_source(
+            calib,
+            preprocess,
+            size=size,
+            resize=resize,
+            layout=layout,
+            colour=colour,
+            scale=scale,
+            mean=mean,
+            std=std,
+        )
         import onnx_scsp
 
         with progress() as watch:
@@ -52,6 +90,7 @@ def run(
                     threads=threads, input_shapes=input_shapes(input_shape)
                 ),
                 verified=not no_verify,
+                calibration=open_source(source, model, calib_limit, seed),
                 progress=watch,
             )
         print_result(result, as_json=json)

@@ -26,7 +26,20 @@ ParamsOpt = Annotated[
 RatioOpt = Annotated[
     float | None, typer.Option(help="Fraction of the channels kept in every group.")
 ]
-MethodOpt = Annotated[str, typer.Option(help="scsp, one-per-cluster, or a baseline: l2, random.")]
+MethodOpt = Annotated[
+    str,
+    typer.Option(
+        help="scsp, one-per-cluster, output-aware (needs --calib), or a baseline: l2, random. "
+        "auto: output-aware with --calib, scsp without."
+    ),
+]
+CompensateOpt = Annotated[
+    str,
+    typer.Option(
+        help="none, merge (survivors take over readers), reconstruct (layers behind the cut are "
+        "refitted, needs --calib). auto: reconstruct with --calib, merge without."
+    ),
+]
 ClustererOpt = Annotated[str, typer.Option(help="spectral, or the baseline kmeans.")]
 CriterionOpt = Annotated[str, typer.Option(help="What a channel is worth: energy or l2.")]
 AlignOpt = Annotated[
@@ -57,6 +70,7 @@ def prune_config(
     criterion: str,
     align: int,
     min_share: float,
+    compensate: str,
     no_merge: bool,
     ignore: list[str] | None,
     seed: int,
@@ -64,12 +78,15 @@ def prune_config(
     """Builds the configuration from options.
 
     Raises:
-        ConfigError: Not exactly one budget was given, or a value is out of range.
+        ConfigError: Not exactly one budget was given, a value is out of range, or options
+            contradict each other.
     """
     budgets = {"macs": macs, "params": params, "ratio": ratio}
     given = [(name, value) for name, value in budgets.items() if value is not None]
     if len(given) != 1:
         raise ConfigError("give exactly one budget: --macs, --params or --ratio")
+    if no_merge and compensate not in ("auto", "none"):
+        raise ConfigError(f"--no-merge and --compensate {compensate} contradict each other")
     target, value = given[0]
     return PruneConfig(
         target=target,
@@ -79,7 +96,7 @@ def prune_config(
         criterion=criterion,
         align=align,
         min_share=min_share,
-        compensate="none" if no_merge else "merge",
+        compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),
         seed=seed,
     )

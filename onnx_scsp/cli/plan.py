@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from onnx_scsp.cli.calibration import (
+    CALIB_LIMIT,
+    CalibLimitOpt,
+    CalibOpt,
+    ColourOpt,
+    LayoutOpt,
+    MeanOpt,
+    PreprocessOpt,
+    ResizeOpt,
+    ScaleOpt,
+    SizeOpt,
+    StdOpt,
+    calibration_source,
+    open_source,
+)
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
     ClustererOpt,
+    CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
     JsonOpt,
@@ -33,12 +49,23 @@ def run(
     macs: MacsOpt = None,
     params: ParamsOpt = None,
     ratio: RatioOpt = None,
-    method: MethodOpt = "scsp",
+    method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
+    compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,
+    calib: CalibOpt = None,
+    calib_limit: CalibLimitOpt = CALIB_LIMIT,
+    preprocess: PreprocessOpt = None,
+    size: SizeOpt = None,
+    resize: ResizeOpt = None,
+    layout: LayoutOpt = None,
+    colour: ColourOpt = None,
+    scale: ScaleOpt = None,
+    mean: MeanOpt = None,
+    std: StdOpt = None,
     ignore: IgnoreOpt = None,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
@@ -55,19 +82,35 @@ def run(
             criterion=criterion,
             align=align,
             min_share=min_share,
+            compensate=compensate,
             no_merge=no_merge,
             ignore=ignore,
             seed=seed,
         )
+        source = calibration_source(
+            calib,
+            preprocess,
+            size=size,
+            resize=resize,
+            layout=layout,
+            colour=colour,
+            scale=scale,
+            mean=mean,
+            std=std,
+        )
         import onnx_scsp
         from onnx_scsp.report.pruning import plan_json, plan_tables
 
-        source = onnx_scsp.load(model)
+        loaded = onnx_scsp.load(model)
         with progress() as watch:
             plan = onnx_scsp.make_plan(
-                source, config, input_shapes=input_shapes(input_shape), progress=watch
+                loaded,
+                config,
+                input_shapes=input_shapes(input_shape),
+                calibration=open_source(source, model, calib_limit, seed),
+                progress=watch,
             )
-        onnx_scsp.save_plan(plan, output, source)
+        onnx_scsp.save_plan(plan, output, loaded)
         if json:
             print_json(plan_json(plan))
         else:

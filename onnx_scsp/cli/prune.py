@@ -7,10 +7,26 @@ from typing import Annotated
 
 import typer
 
+from onnx_scsp.cli.calibration import (
+    CALIB_LIMIT,
+    CalibLimitOpt,
+    CalibOpt,
+    ColourOpt,
+    LayoutOpt,
+    MeanOpt,
+    PreprocessOpt,
+    ResizeOpt,
+    ScaleOpt,
+    SizeOpt,
+    StdOpt,
+    calibration_source,
+    open_source,
+)
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
     ClustererOpt,
+    CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
     JsonOpt,
@@ -42,12 +58,23 @@ def run(
     macs: MacsOpt = None,
     params: ParamsOpt = None,
     ratio: RatioOpt = None,
-    method: MethodOpt = "scsp",
+    method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
+    compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,
+    calib: CalibOpt = None,
+    calib_limit: CalibLimitOpt = CALIB_LIMIT,
+    preprocess: PreprocessOpt = None,
+    size: SizeOpt = None,
+    resize: ResizeOpt = None,
+    layout: LayoutOpt = None,
+    colour: ColourOpt = None,
+    scale: ScaleOpt = None,
+    mean: MeanOpt = None,
+    std: StdOpt = None,
     ignore: IgnoreOpt = None,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
@@ -67,9 +94,21 @@ def run(
             criterion=criterion,
             align=align,
             min_share=min_share,
+            compensate=compensate,
             no_merge=no_merge,
             ignore=ignore,
             seed=seed,
+        )
+        source = calibration_source(
+            calib,
+            preprocess,
+            size=size,
+            resize=resize,
+            layout=layout,
+            colour=colour,
+            scale=scale,
+            mean=mean,
+            std=std,
         )
         import onnx_scsp
 
@@ -83,6 +122,7 @@ def run(
                     threads=threads, input_shapes=input_shapes(input_shape)
                 ),
                 verified=not no_verify,
+                calibration=open_source(source, model, calib_limit, seed),
                 progress=watch,
             )
         print_result(result, as_json=json)

@@ -74,6 +74,25 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     return proto
 
 
+def overwrite(proto: onnx.ModelProto, name: str, array: AnyArray) -> None:
+    """Replaces the values of one stored constant, in place.
+
+    Args:
+        proto: A proto of the caller's own.
+        name: An initializer, or the output of a Constant node.
+        array: The new values, of the tensor's type.
+    """
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            _fill(tensor, array)
+            return
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and name in node.output:
+            _set_constant(node, array)
+            return
+    raise InternalError(f"'{name}' is no stored constant")
+
+
 class _Applier:
     """Carries one patch out on one copied proto."""
 

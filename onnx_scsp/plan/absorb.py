@@ -76,6 +76,11 @@ def _scale(table: UnitTable, size: FloatArray, row: int, survivor: int) -> float
 
 
 COMPENSATORS: Mapping[str, Compensator] = MappingProxyType(
-    {"merge": absorb_nearest, "none": absorb_nothing}
+    {
+        "merge": absorb_nearest,
+        "none": absorb_nothing,
+        # the plan only selects; the layers behind the cut are refitted afterwards
+        "reconstruct": absorb_nothing,
+    }
 )
 """Compensators by name. Extend a copy: `COMPENSATORS | {"mine": my_compensator}`."""

@@ -28,6 +28,8 @@ def plan_to_json(plan: PrunePlan) -> str:
     """The plan as JSON text, one group per line so that a diff is readable."""
     cuts = {cut.group: cut for cut in plan.cuts}
     head = {"schema": plan.schema, "model_sha256": plan.model_sha256, "config": dict(plan.config)}
+    if plan.refit:
+        head["refit"] = list(plan.refit)
     groups = [json.dumps(_group(group, cuts.get(group.id))) for group in plan.groups]
     frozen = [json.dumps(_frozen(entry)) for entry in plan.frozen]
     body = json.dumps(head, indent=1)[:-2]
@@ -124,7 +126,8 @@ def plan_from_json(text: str, name: str = "the plan") -> PrunePlan:
             for entry in data["frozen"]
         )
         config = _read_config(data["config"], name)
-        plan = PrunePlan(SCHEMA, str(data["model_sha256"]), config, cuts, groups, frozen)
+        refit = _read_names(data.get("refit", []), name)
+        plan = PrunePlan(SCHEMA, str(data["model_sha256"]), config, cuts, groups, frozen, refit)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PlanError(f"{name} is malformed: {type(error).__name__} at {error}") from error
     ids = [group.id for group in groups]
@@ -166,6 +169,12 @@ def _read_config(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PlanError(f"{name}: config 'value' is no number")
     return config
+
+
+def _read_names(entry: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(entry, list) or not all(isinstance(item, str) for item in entry):
+        raise PlanError(f"{name}: 'refit' is no list of tensor names")
+    return tuple(entry)
 
 
 def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:

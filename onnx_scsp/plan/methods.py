@@ -23,6 +23,7 @@ import numpy as np
 
 from onnx_scsp.describe import Criterion
 from onnx_scsp.describe.criteria import magnitude
+from onnx_scsp.observe import PoolEvidence
 from onnx_scsp.partition import Clusterer, affinity, clone_classes, cosine, spectrum
 from onnx_scsp.types import FloatArray, IntArray, UnitTable
 
@@ -49,11 +50,13 @@ class Tools:
         cluster: The clusterer.
         criterion: What a unit is worth.
         rng: Random numbers, seeded per table.
+        evidence: What calibration inputs say about the table's units, or None.
     """
 
     cluster: Clusterer
     criterion: Criterion
     rng: np.random.Generator
+    evidence: PoolEvidence | None = None
 
 
 Curve = Callable[[UnitTable, Tools], FloatArray]
@@ -207,6 +210,21 @@ def _scsp_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
     return Pick(np.sort(_efficiency(table, tools)[0][:k]))
 
 
+# ---- output-aware ---------------------------------------------------------------------------
+
+
+def _output_aware_curve(table: UnitTable, tools: Tools) -> FloatArray:
+    """Units that no layer can be observed to read are judged by their weights."""
+    return _scsp_curve(table, tools) if tools.evidence is None else tools.evidence.damage
+
+
+def _output_aware_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
+    if tools.evidence is None:
+        return _scsp_pick(table, k, tools)
+    order = tools.evidence.order
+    return Pick(np.sort(order[order.size - k :]))
+
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         method.name: method
@@ -223,6 +241,12 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 "spectral clusters per layer, the least efficient clusters go",
                 _scsp_curve,
                 _scsp_pick,
+            ),
+            Method(
+                "output-aware",
+                "what the readers lose least, after their repair, on calibration inputs",
+                _output_aware_curve,
+                _output_aware_pick,
             ),
             Method("l2", "baseline: units of smallest norm go", _l2_curve, _l2_pick),
             Method("random", "baseline: random units go", _random_curve, _random_pick),

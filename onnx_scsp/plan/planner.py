@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import CRITERIA, Criterion, unit_tables
 from onnx_scsp.errors import BudgetError, ConfigError, ModelError
+from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import CLUSTERERS, Clusterer
 from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.methods import METHODS, Method, Tools
-from onnx_scsp.types import FloatArray, GroupCut, PrunePlan, UnitTable
+from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan, UnitTable
 
 SCHEMA = 1
+Observer = Callable[[Sequence[IntArray]], Evidence]
+"""Global numbers of the units of every pool -> what calibration inputs say about them."""
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
 
@@ -42,9 +45,12 @@ class _Chosen:
     criterion: Criterion
     compensate: Compensator
     seed: int
+    evidence: Evidence | None = None
 
     def tools(self, place: int) -> Tools:
-        return Tools(self.cluster, self.criterion, np.random.default_rng([self.seed, place]))
+        found = self.evidence.pools[place] if self.evidence is not None else None
+        rng = np.random.default_rng([self.seed, place])
+        return Tools(self.cluster, self.criterion, rng, found)
 
 
 def plan_cuts(
@@ -52,6 +58,7 @@ def plan_cuts(
     config: PruneConfig,
     *,
     choices: Choices | None = None,
+    observe: Observer | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> PrunePlan:
     """Decides which units stay.
@@ -60,6 +67,7 @@ def plan_cuts(
         coupling: The model's groups.
         config: Budget and method.
         choices: The tables of methods, clusterers, criteria and compensators.
+        observe: What calibration inputs say about pools of units, where there are such inputs.
         progress: Called as work goes on.
 
     Returns:
@@ -70,11 +78,14 @@ def plan_cuts(
         ConfigError: The method is unknown.
         BudgetError: The budget is below the reachable floor.
     """
+    config = config.resolved(has_data=observe is not None)
     chosen = _choose(config, choices or Choices())
     if not coupling.map.groups:
         raise ModelError(_nothing_to_prune(coupling))
     pools = make_pools(coupling, config.align, config.min_share)
     tables = _tables(coupling, progress)
+    if observe is not None:
+        chosen = replace(chosen, evidence=observe([pool.global_units for pool in pools]))
     counts = _counts(coupling, config, chosen, pools, tables, progress)
     picked = [
         _pick(pool, table, count, config, chosen, progress, place, len(pools))
@@ -148,13 +159,21 @@ def _counts(
     curves = []
     for done, (pool, table) in enumerate(zip(pools, tables, strict=True)):
         progress("measuring loss curves", done, len(tables))
-        curve = chosen.method.curve(table, chosen.tools(done))
-        curves.append(_damage(curve, pool.n_readers) if chosen.method.per_cost else curve)
+        curves.append(_curve(chosen, pool, table, done))
     progress("measuring loss curves", len(tables), len(tables))
     counts = by_budget(pools, curves, cost, config.value * whole, chosen.method.per_cost)
     if counts is None:
         raise BudgetError(f"--{config.target} {config.value:g} cannot be reached")
     return counts
+
+
+def _curve(chosen: _Chosen, pool: Pool, table: UnitTable, place: int) -> FloatArray:
+    """Damage over the number of units that stay; what was observed outweighs any estimate."""
+    tools = chosen.tools(place)
+    if tools.evidence is not None and chosen.method.per_cost:
+        return tools.evidence.damage
+    curve = chosen.method.curve(table, tools)
+    return _damage(curve, pool.n_readers) if chosen.method.per_cost else curve
 
 
 def _damage(curve: FloatArray, n_readers: int) -> FloatArray:

@@ -80,6 +80,42 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
     return Patch(tensors=tensors, copies=copies)
 
 
+def masked_readers(coupling: Coupling, keep: BoolArray) -> dict[str, AnyArray]:
+    """Full-sized readers whose slices of removed units are zero: the cut, before anything shrinks.
+
+    Args:
+        coupling: The model's groups.
+        keep: Units that stay.
+
+    Returns:
+        Stored constant -> values, for every reader that loses a unit. Left out are copies per use
+        of shared constants, and constants that are computed.
+    """
+    constants = coupling.walk.constants
+    masked: dict[str, AnyArray] = {}
+    for (name, use), axes in _readers_of(coupling).items():
+        if use or constants.is_derived(name):
+            continue
+        array = np.array(constants.array(name))
+        zero = constants.zero_of(name)
+        across = coupling.across.get(name, -1)
+        for axis in axes:
+            units = coupling.tensors[name][use][axis]
+            gone = ~_stays(units, keep)
+            if not gone.any():
+                continue
+            shape = [1] * array.ndim
+            if units.ndim == 2:  # equal parts of another axis lose other entries each
+                parts = np.repeat(gone, array.shape[across] // len(units), axis=0)
+                shape[across], shape[axis] = parts.shape
+                gone = parts if across < axis else parts.T
+            else:
+                shape[axis] = gone.size
+            array = np.where(gone.reshape(shape), zero, array).astype(array.dtype)
+            masked[name] = array
+    return masked
+
+
 def _readers_of(coupling: Coupling) -> Mapping[tuple[str, str], set[int]]:
     """(Tensor, use or '' for all) -> axes that read units."""
     readers: dict[tuple[str, str], set[int]] = {}

@@ -16,22 +16,29 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "couple": frozenset({"graph", "ops"}),
     "describe": frozenset(),
     "partition": frozenset(),
-    "plan": frozenset({"couple", "describe", "partition"}),
+    "observe": frozenset({"graph", "couple", "evaluate"}),
+    "plan": frozenset({"couple", "describe", "observe", "partition"}),
+    "compensate": frozenset({"graph", "couple", "observe", "surgery"}),
+    "calibrated": frozenset({"graph", "couple", "calibration", "compensate", "observe", "surgery"}),
     "surgery": frozenset({"graph", "ops", "couple"}),
     "proof": frozenset({"graph"}),
     "measure": frozenset({"graph"}),
     "inputs": frozenset({"graph"}),
+    "calibration": frozenset({"graph", "inputs"}),
+    "evaluate": frozenset({"graph", "inputs", "calibration"}),
     RETRAIN: frozenset({"graph", "ops", "couple", "describe", "partition", "plan", "surgery"}),
-    "results": frozenset({"graph"}),
+    "figures": frozenset({"graph", "couple"}),
+    "results": frozenset({"graph", "compensate"}),
     "pipeline": frozenset(
         {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
+        | {"calibrated", "figures", "calibration", "compensate", "evaluate"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
-        | {"results", "pipeline", "report", RETRAIN}
+        | {"calibration", "evaluate", "results", "pipeline", "report", RETRAIN}
     ),
 }
 """Layer -> the layers it may import besides itself and `FREE`."""
@@ -39,6 +46,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 HOMES: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"graph/session.py", "measure/machine.py"}),
     "torch": frozenset(),
+    "PIL": frozenset({"calibration/images.py"}),
 }
 """Outside package -> the only files that may import it."""
 

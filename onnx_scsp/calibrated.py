@@ -1,0 +1,143 @@
+"""What the recipe does with calibration inputs: observe before planning, repair after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from onnx_scsp.calibration import CalibrationData
+from onnx_scsp.compensate import LayerFit, reconstruct
+from onnx_scsp.couple import Coupling
+from onnx_scsp.errors import ConfigError
+from onnx_scsp.graph.constants import Constants
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.patch import overwrite
+from onnx_scsp.graph.view import view
+from onnx_scsp.observe import Evidence, gather_evidence
+from onnx_scsp.observe.statistics import Batch
+from onnx_scsp.surgery.cut import kept_units
+from onnx_scsp.types import IntArray, PrunePlan
+
+Progress = Callable[[str, int, int], None]
+LARGEST_BATCH = 64
+_BATCH_BYTES = 1 << 28
+"""About what all activations of one batch may take."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passes:
+    """Calibration inputs that can be gone through again and again.
+
+    Attributes:
+        data: The inputs.
+        size: Samples per batch.
+        samples: How many there are.
+    """
+
+    data: CalibrationData
+    size: int
+    samples: int
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.data.batches(self.size)
+
+
+def passes(coupling: Coupling, data: CalibrationData) -> Passes:
+    """Chooses a batch size by the size of the model's activations.
+
+    Raises:
+        ConfigError: There are no inputs.
+    """
+    walker, constants = coupling.walk.walker, coupling.walk.constants
+    elements = sum(_size(shape) for name, shape in walker.shapes.items() if name not in constants)
+    specs = coupling.walk.specs
+    per_sample = 4 * elements / max(specs[0].shape[0] if specs and specs[0].shape else 1, 1)
+    size = int(min(max(_BATCH_BYTES / max(per_sample, 1.0), 1), LARGEST_BATCH))
+    samples = data.n_samples
+    if samples is None:
+        samples = sum(len(next(iter(batch.values()))) for batch in data.batches(size))
+    if not samples:
+        raise ConfigError(f"{data.where} holds no samples")
+    return Passes(data, size, samples)
+
+
+def _size(shape: Sequence[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def observer(
+    coupling: Coupling, inputs: Passes, *, seed: int, threads: int, progress: Progress
+) -> Callable[[Sequence[IntArray]], Evidence]:
+    """Observes pools of units when the planner asks."""
+
+    def observe(pools: Sequence[IntArray]) -> Evidence:
+        return gather_evidence(
+            coupling, pools, inputs, inputs.samples, seed=seed, threads=threads, progress=progress
+        )
+
+    return observe
+
+
+def needs_repair(plan: PrunePlan) -> bool:
+    """Whether a plan's cut is to be followed by a repair."""
+    return plan.config.get("compensate") == "reconstruct"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repaired:
+    """A model whose constants make up for a cut that comes next.
+
+    Attributes:
+        model: The model, under its old hash.
+        plan: The plan, which names the constants.
+        fits: What happened to each layer.
+    """
+
+    model: Model
+    plan: PrunePlan
+    fits: tuple[LayerFit, ...]
+
+
+def repair(
+    coupling: Coupling, plan: PrunePlan, inputs: Passes, *, threads: int, progress: Progress
+) -> Repaired:
+    """Refits the layers behind a plan's cut.
+
+    Args:
+        coupling: The model.
+        plan: The plan.
+        inputs: Calibration inputs.
+        threads: Threads of the runtime.
+        progress: Called with (what, done, total).
+
+    Returns:
+        The model with new constants, not yet cut.
+    """
+    found = reconstruct(
+        coupling,
+        kept_units(coupling, plan),
+        inputs,
+        inputs.samples,
+        seed=int(plan.config.get("seed", 0)),
+        threads=threads,
+        progress=progress,
+    )
+    source = coupling.model
+    proto = onnx.ModelProto()
+    proto.CopyFrom(source.proto)
+    for name, array in found.weights.items():
+        overwrite(proto, name, array)
+    model = Model(proto, source.path, source.sha256, source.external_files)
+    return Repaired(model, replace(plan, refit=tuple(found.weights)), found.fits)
+
+
+def with_values(coupling: Coupling, model: Model) -> Coupling:
+    """The same coupling for a model that differs in the values of constants alone."""
+    graph = view(model.proto)
+    walk = replace(coupling.walk, graph=graph, constants=Constants(model, graph))
+    return replace(coupling, model=model, walk=walk)

@@ -1,0 +1,124 @@
+"""Ridge regression from accumulated products (numpy only).
+
+With rows r of the design matrix, a 1 appended for the bias, and targets t,
+
+    gram = sum r r^T      cross = sum r t^T      power = sum t^2
+
+the fit W = argmin sum |t - W^T r|^2 + l |W - W0|^2 solves (gram + l I') W = cross + l I' W0; I'
+leaves the bias alone, and l = share x mean diagonal of gram makes `share` free of scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from onnx_scsp.types import FloatArray
+
+SHARES = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Ridge strengths that are tried on held-out rows."""
+
+
+@dataclass(slots=True, eq=False)
+class Products:
+    """Sums over rows, for all groups of one layer.
+
+    Attributes:
+        gram: float64 (groups, d + 1, d + 1).
+        cross: float64 (groups, d + 1, outputs).
+        power: float64 (groups, outputs).
+        total: float64 (groups, outputs), sum of the targets.
+        rows: Number of rows.
+    """
+
+    gram: FloatArray
+    cross: FloatArray
+    power: FloatArray
+    total: FloatArray
+    rows: int = 0
+
+    @classmethod
+    def zeros(cls, groups: int, d: int, outputs: int) -> Products:
+        """Sums over no rows."""
+        return cls(
+            np.zeros((groups, d + 1, d + 1)),
+            np.zeros((groups, d + 1, outputs)),
+            np.zeros((groups, outputs)),
+            np.zeros((groups, outputs)),
+        )
+
+    def add(self, rows: FloatArray, targets: FloatArray) -> None:
+        """Adds rows (groups, n, d) with targets (groups, n, outputs)."""
+        ones = np.ones((*rows.shape[:2], 1))
+        full = np.concatenate([rows, ones], axis=2)
+        transposed = full.transpose(0, 2, 1)
+        self.gram += transposed @ full
+        self.cross += transposed @ targets
+        self.power += np.einsum("gno,gno->go", targets, targets)
+        self.total += targets.sum(axis=1)
+        self.rows += rows.shape[1]
+
+    def add_samples(self, rows: FloatArray, targets: FloatArray) -> None:
+        """Adds rows (groups, samples, positions, d) with their targets."""
+        groups, samples, positions, d = rows.shape
+        if samples * positions:
+            self.add(
+                rows.reshape(groups, samples * positions, d),
+                targets.reshape(groups, samples * positions, -1),
+            )
+
+    def error(self, weight: FloatArray) -> float:
+        """Squared error of W (groups, d + 1, outputs), summed over rows and outputs."""
+        fitted = np.einsum("gdo,gdo->", weight, self.gram @ weight - 2.0 * self.cross)
+        return float(self.power.sum() + fitted)
+
+    def moments(self, group: int) -> tuple[FloatArray, FloatArray]:
+        """Covariance (d, d) and mean (d,) of a group's inputs."""
+        rows = max(self.rows, 1)
+        mean = self.gram[group, :-1, -1] / rows
+        covariance = self.gram[group, :-1, :-1] / rows - np.outer(mean, mean)
+        return covariance, mean
+
+    @property
+    def variance(self) -> float:
+        """Sum over outputs of the targets' squared distance from their means."""
+        return float((self.power - self.total**2 / max(self.rows, 1)).sum())
+
+
+def fit(products: Products, start: FloatArray, share: float, *, bias: bool = True) -> FloatArray:
+    """Solves for W (groups, d + 1, outputs).
+
+    Args:
+        products: Sums over the training rows.
+        start: W0, the weights as they are; the ridge pulls towards them.
+        share: Ridge strength, relative to the mean diagonal of the Gram matrix.
+        bias: Whether the bias may move.
+
+    Returns:
+        The fitted weights, the bias in the last row.
+    """
+    result = start.copy()
+    for g in range(len(start)):
+        gram, d = products.gram[g], products.gram.shape[1] - 1
+        if d == 0 and not bias:
+            continue
+        scale = float(np.trace(gram[:d, :d])) / max(d, 1)
+        ridge = np.zeros(d + 1)
+        ridge[:d] = max(share * scale, 1e-30)
+        right = products.cross[g] + ridge[:, None] * start[g]
+        left = gram + np.diag(ridge)
+        if bias:
+            result[g] = _solve(left, right)
+        else:
+            right = right[:d] - left[:d, d:] @ start[g, d:]
+            result[g, :d] = _solve(left[:d, :d], right)
+    return result
+
+
+def _solve(left: FloatArray, right: FloatArray) -> FloatArray:
+    try:
+        return np.asarray(scipy.linalg.solve(left, right, assume_a="pos"))
+    except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+        return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])

@@ -1,0 +1,164 @@
+"""One pass over calibration inputs: second moments of what every linear layer sees.
+
+For each layer, over sampled output positions,
+
+    gram  = sum [r 1] [r 1]^T        r: the inputs that a position sees
+    cross = sum [r 1] y^T            y: the outputs there
+
+kept apart for training and held-out samples, and the variance of the place where the outputs land.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from onnx_scsp.couple import Coupling
+from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.observe.landing import Landing, landing
+from onnx_scsp.observe.layers import Linear, linear_layers
+from onnx_scsp.observe.regression import Products
+from onnx_scsp.observe.rows import draw, inputs_seen, outputs_at
+from onnx_scsp.types import AnyArray, BoolArray, FloatArray
+
+Batch = Mapping[str, AnyArray]
+Progress = Callable[[str, int, int], None]
+
+HELD_OUT = 8
+"""Every so manieth sample is held out."""
+LARGEST_GRAM = 6144
+"""Layers that see more inputs per position than this are described channel by channel."""
+_ROWS_PER_INPUT = 24
+_FEWEST_ROWS = 8192
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerStatistics:
+    """What one layer sees.
+
+    Attributes:
+        layer: The layer.
+        landing: Where its outputs land.
+        train: Sums over the training samples.
+        held: Sums over the held-out samples.
+        variance: Variance of the landing place, summed over the channels.
+    """
+
+    layer: Linear
+    landing: Landing
+    train: Products
+    held: Products
+    variance: float
+
+
+def held_out(first: int, count: int) -> BoolArray:
+    """Bool (count,): which of the samples `first`, `first` + 1, ... are held out."""
+    return np.asarray(np.arange(first, first + count) % HELD_OUT == HELD_OUT - 1)
+
+
+def positions_per_sample(inputs: int, samples: int) -> int:
+    """How many output positions of every sample a layer with so many inputs needs."""
+    wanted = max(_FEWEST_ROWS, _ROWS_PER_INPUT * inputs)
+    return max(1, -(-wanted // max(samples, 1)))
+
+
+def collect(
+    coupling: Coupling,
+    batches: Iterable[Batch],
+    samples: int,
+    *,
+    seed: int = 0,
+    threads: int = 1,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> dict[int, LayerStatistics]:
+    """Runs the model once over the samples.
+
+    Args:
+        coupling: The model.
+        batches: The samples.
+        samples: How many there are (a guess does).
+        seed: Seed of the positions.
+        threads: Threads of the runtime.
+        progress: Called with (what, samples done, samples).
+
+    Returns:
+        Node index -> statistics, for every linear layer that sees few enough inputs.
+    """
+    graph, constants = coupling.walk.graph, coupling.walk.constants
+    layers = [x for x in linear_layers(coupling) if x.inputs // x.groups * x.taps <= LARGEST_GRAM]
+    gathered = [_Gathering(x, landing(graph, constants, x), samples, seed) for x in layers]
+    wanted = dict.fromkeys(
+        name for each in gathered for name in (each.layer.x, each.layer.y, each.landing.value)
+    )
+    with open_variant(_probed(coupling, wanted), coupling.model, threads=threads) as session:
+        names = [name for name in wanted if name not in graph.inputs]
+        done = 0
+        for number, batch in enumerate(batches):
+            values = {**run_session(session, batch, names), **batch}
+            for each in gathered:
+                each.add(values, number, done)
+            done += len(next(iter(batch.values())))
+            progress("observing layers", min(done, samples), samples)
+    return {each.layer.node.index: each.result() for each in gathered if each.train.rows}
+
+
+def _probed(coupling: Coupling, wanted: Iterable[str]) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    proto.CopyFrom(coupling.model.proto)
+    present = {output.name for output in proto.graph.output} | set(coupling.walk.graph.inputs)
+    proto.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in wanted if name not in present
+    )
+    del proto.graph.value_info[:]
+    return proto
+
+
+class _Gathering:
+    """Statistics of one layer while they grow."""
+
+    def __init__(self, layer: Linear, place: Landing, samples: int, seed: int) -> None:
+        self.layer = layer
+        self.landing = place
+        self.seed = seed
+        width = layer.inputs // layer.groups * layer.taps
+        self.positions = positions_per_sample(width, samples)
+        outputs = layer.outputs // layer.groups
+        self.train = Products.zeros(layer.groups, width, outputs)
+        self.held = Products.zeros(layer.groups, width, outputs)
+        self._sums = np.zeros((2, layer.outputs))
+        self._every = np.ones(layer.inputs, bool)
+
+    def add(self, values: Mapping[str, AnyArray], number: int, first: int) -> None:
+        layer, x, y = self.layer, values[self.layer.x], values[self.layer.y]
+        if not y.size:
+            return
+        rng = np.random.default_rng([self.seed, layer.node.index, number])
+        sample = draw(layer, x.shape, y.shape, self.positions, rng)
+        rows = by_group(inputs_seen(layer, x, sample, self._every))
+        targets = targets_by_group(layer, outputs_at(layer, y, sample))
+        held = held_out(first, len(sample.position))
+        self.train.add_samples(rows[:, ~held], targets[:, ~held])
+        self.held.add_samples(rows[:, held], targets[:, held])
+        place = values[self.landing.value]
+        landed = outputs_at(layer, place if place.shape == y.shape else y, sample)
+        self._sums += np.stack([landed.sum(axis=(0, 1)), np.square(landed).sum(axis=(0, 1))])
+
+    def result(self) -> LayerStatistics:
+        count = max(self.train.rows + self.held.rows, 1)
+        mean, square = self._sums / count
+        variance = float(np.maximum(square - mean**2, 0.0).sum())
+        return LayerStatistics(self.layer, self.landing, self.train, self.held, variance)
+
+
+def by_group(rows: list[FloatArray]) -> FloatArray:
+    """(groups, samples, positions, d), from the rows of equally wide groups."""
+    return np.stack(rows)
+
+
+def targets_by_group(layer: Linear, values: FloatArray) -> FloatArray:
+    """(samples, positions, outputs) -> (groups, samples, positions, outputs per group)."""
+    samples, positions, _ = values.shape
+    return values.reshape(samples, positions, layer.groups, -1).transpose(2, 0, 1, 3)
