@@ -32,7 +32,7 @@ class Segment:
         start: First node.
         stop: Node after the last.
         inputs: Activations that it takes up.
-        outputs: Activations that later segments, or the graph's outputs, need of it.
+        outputs: Activations that later segments need of it.
         nodes: Nodes to run, the ones that compute constants included.
         constants: Stored constants that they read.
     """
@@ -56,7 +56,7 @@ def cut_graph(graph: GraphView, constants: Constants, places: Sequence[int]) -> 
     Returns:
         Segments in order; the first one ends before `places[0]` and may be empty.
     """
-    last_use: dict[str, int] = dict.fromkeys(graph.outputs, len(graph.nodes))
+    last_use: dict[str, int] = {}
     for node in graph.nodes:
         for name in (*node.inputs, *node.captured):
             last_use[name] = max(last_use.get(name, -1), node.index)
@@ -76,7 +76,7 @@ def _segment(
         if all(name in constants for name in node.outputs if name) and node.outputs:
             continue
         wanted.add(node.index)
-        made |= set(node.outputs)
+        made |= {name for name in node.outputs if name}
         pending.extend(name for name in (*node.inputs, *node.captured) if name)
     seen: set[str] = set()
     while pending:
@@ -104,7 +104,11 @@ def _segment(
 
 
 class Runner:
-    """Runs one segment with given weights; the session opens at the first batch."""
+    """Runs one segment with given weights; the session opens at the first batch.
+
+    Vectors of whole numbers keep their length: as sizes of a Resize, say, the runtime wants to know
+    how many there are. Should one change, the session opens anew.
+    """
 
     def __init__(
         self,
@@ -120,17 +124,19 @@ class Runner:
         self._wanted = list(dict.fromkeys((*segment.outputs, *extra)))
         self._proto = proto
         self._session: InferenceSession | None = None
+        self._lengths: dict[str, int] = {}
 
     def __call__(self, values: Mapping[str, AnyArray]) -> Values:
         """Outputs and extra values of the segment for one batch."""
         if not self.segment.nodes or not self._wanted:
             return {}
         feeds = {name: values[name] for name in self.segment.inputs}
-        if self._session is None:
-            self._session = self._open(feeds)
+        lengths = {name: len(a) for name, a in feeds.items() if a.ndim == 1 and a.dtype.kind == "i"}
+        if self._session is None or lengths != self._lengths:
+            self._session, self._lengths = self._open(feeds, lengths), lengths
         return run_session(self._session, feeds, self._wanted)
 
-    def _open(self, feeds: Mapping[str, AnyArray]) -> InferenceSession:
+    def _open(self, feeds: Mapping[str, AnyArray], lengths: Mapping[str, int]) -> InferenceSession:
         graph = self._proto.graph
         part = onnx.ModelProto()
         part.ir_version = self._proto.ir_version
@@ -142,13 +148,12 @@ class Runner:
         part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
         for name, array in feeds.items():
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            part.graph.input.append(
-                onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
-            )
+            sizes = [lengths[name]] if name in lengths else [None] * array.ndim
+            part.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))
         part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._wanted)
         if part.ir_version < 4:
             part.ir_version = 4
-        with open_variant(part, self._model, threads=self._threads) as session:
+        with open_variant(part, self._model, threads=self._threads, optimise=True) as session:
             return session
 
 

@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from onnx_scsp.compensate.rectified import MOST_ELEMENTS, Rows, refine
 from onnx_scsp.compensate.segments import Runner, Segment, Shelf, alive_after, cut_graph
 from onnx_scsp.couple import Coupling
 from onnx_scsp.observe.landing import Landing, invertible, landing
 from onnx_scsp.observe.layers import Linear, downstream, kept_inputs, linear_layers
 from onnx_scsp.observe.regression import SHARES, Products, fit
-from onnx_scsp.observe.rows import draw, inputs_seen, outputs_at
+from onnx_scsp.observe.rows import Sample, draw, inputs_seen, outputs_at
 from onnx_scsp.observe.statistics import (
     LARGEST_GRAM,
     Batch,
@@ -192,6 +193,7 @@ class _Sweep:
             Products.zeros(layer.groups, width, layer.outputs // layer.groups) for _ in range(2)
         ]
         added = self._added_later(layer)
+        memory = self._memory(place, width)
         positions, first = positions_per_sample(width, self.samples), 0
         for number in range(len(self.before)):
             made = runner(self.before.get(number, segment.inputs))
@@ -206,11 +208,14 @@ class _Sweep:
             rows = np.stack(inputs_seen(layer, x, sample, kept))
             grouped = targets_by_group(layer, targets)
             held = held_out(first, len(sample.position))
+            if memory is not None:
+                behind = self._behind(layer, place, number, sample, added)
+                memory.add(rows, grouped, targets_by_group(layer, behind), held)
             for products, chosen in zip(parts, (~held, held), strict=True):
                 products.add_samples(rows[:, chosen], grouped[:, chosen])
             first += len(sample.position)
             self.before.put(number, {n: made[n] for n in segment.outputs})
-        self._solve(layer, kept, *parts)
+        self._solve(layer, kept, place, memory, *parts)
 
     def _added_later(self, layer: Linear) -> FloatArray:
         """The original's bias where the layer's outputs do not hold it yet."""
@@ -218,6 +223,30 @@ class _Sweep:
             return np.zeros(layer.outputs)
         stored = self.coupling.walk.constants.array(layer.bias)
         return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
+
+    def _memory(self, place: Landing, width: int) -> Rows | None:
+        """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
+        if place.other and place.other not in self.now.get(0, [place.other]):
+            return None
+        rows = positions_per_sample(width, self.samples) * self.samples
+        return Rows() if place.rectified and rows * width <= MOST_ELEMENTS else None
+
+    def _behind(
+        self, layer: Linear, place: Landing, number: int, sample: Sample, added: FloatArray
+    ) -> FloatArray:
+        """What is added to the scaled outputs before they land, in the network as it is now.
+
+        The bias of a normalisation that is refitted counts among the outputs.
+        """
+        samples, positions = sample.position.shape
+        shift = place.shift
+        if layer.bias_sign < 0:
+            shift = shift - place.scale * added
+        behind = np.broadcast_to(shift, (samples, positions, layer.outputs))
+        if not place.other:
+            return behind
+        other = self.now.get(number, [place.other])[place.other]
+        return behind + outputs_at(layer, other, sample)
 
     def _gap_at(self, number: int, place: Landing, shape: tuple[int, ...]) -> AnyArray | None:
         """What the sum's other operand has lost, where both networks have computed it already."""
@@ -229,7 +258,15 @@ class _Sweep:
             return None
         return before.astype(np.float64) - now
 
-    def _solve(self, layer: Linear, kept: BoolArray, train: Products, held: Products) -> None:
+    def _solve(
+        self,
+        layer: Linear,
+        kept: BoolArray,
+        place: Landing,
+        memory: Rows | None,
+        train: Products,
+        held: Products,
+    ) -> None:
         matrix, bias = self.copy.matrix(layer), self.copy.bias(layer)
         chosen = np.repeat(kept, layer.taps).reshape(layer.groups, -1)
         slices = np.stack([matrix[g][chosen[g]] for g in range(layer.groups)])
@@ -244,10 +281,14 @@ class _Sweep:
             error = judge.error(weights)
             if np.isfinite(error) and error < lowest:
                 best, share, lowest = weights, strength, error
-        scale = max(judge.variance, 1e-300)
-        self.fits.append(LayerFit(layer.node.name, before / scale, lowest / scale, share))
+        spread = max(judge.variance, 1e-300)
+        self.fits.append(LayerFit(layer.node.name, before / spread, lowest / spread, share))
         if share is None:
             return
+        if memory is not None:
+            scale = place.scale.reshape(layer.groups, -1)
+            better, old, new = refine(memory, train, start, best, share, scale)
+            best = better if new < old else best
         for g in range(layer.groups):
             matrix[g][chosen[g]] = best[g, :-1]
         source = self.coupling.walk.constants.source(layer.weight)

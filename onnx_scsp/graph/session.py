@@ -151,21 +151,22 @@ def observe_shapes(
 
 @contextmanager
 def open_variant(
-    proto: onnx.ModelProto, model: Model, *, threads: int = 1
+    proto: onnx.ModelProto, model: Model, *, threads: int = 1, optimise: bool = False
 ) -> Iterator[InferenceSession]:
-    """Opens a changed copy of a model without optimisation, so that results compare exactly.
+    """Opens a changed copy of a model, without optimisation so that results compare exactly.
 
     Args:
         proto: The changed proto.
         model: The model it was made from; its external data is found through it.
         threads: Intra-op threads.
+        optimise: Whether the runtime may rewrite the graph all the same, where speed counts.
 
     Yields:
         The session.
     """
     if not model.external_files:
-        yield open_session(proto.SerializeToString(), threads=threads, optimise=False)
+        yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
         path = write_variant(proto, model, Path(folder))
-        yield open_session(path, threads=threads, optimise=False)
+        yield open_session(path, threads=threads, optimise=optimise)

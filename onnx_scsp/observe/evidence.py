@@ -17,13 +17,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.evaluate import Gaps
-from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.graph.session import InferenceSession, open_variant, run_session
 from onnx_scsp.observe.elimination import Elimination, Read, eliminate
 from onnx_scsp.observe.layers import input_units
 from onnx_scsp.observe.statistics import Batch, LayerStatistics, Progress, collect
@@ -162,8 +164,11 @@ class _Judge:
         samples = int(min(max(afford, _FEWEST_SAMPLES), _MOST_SAMPLES))
         # the last samples, because the statistics weigh all alike and any will do
         self._batches = _last(batches, samples)
-        with open_variant(coupling.model.proto, coupling.model, threads=threads) as session:
+        with self._open(coupling.model.proto) as session:
             self._outputs = [run_session(session, batch) for batch in self._batches]
+
+    def _open(self, proto: onnx.ModelProto) -> AbstractContextManager[InferenceSession]:
+        return open_variant(proto, self._coupling.model, threads=self._threads, optimise=True)
 
     def curve(self, reads: tuple[Read, ...], way: Elimination, levels: list[int]) -> FloatArray:
         """Divergence over the number of units that stay, float64 (n + 1,)."""
@@ -187,7 +192,7 @@ class _Judge:
             if read.layer.bias:
                 copy.set_bias(read.layer, per_group.reshape(-1))
         gaps = Gaps()
-        with open_variant(copy.proto, self._coupling.model, threads=self._threads) as session:
+        with self._open(copy.proto) as session:
             for batch, outputs in zip(self._batches, self._outputs, strict=True):
                 gaps.add(outputs, run_session(session, batch, list(outputs)))
         value = gaps.value

@@ -31,12 +31,14 @@ class Landing:
         other: Name of the sum's other operand, '' where there is no sum.
         scale: float64 (outputs,), s; ones where there is no normalisation.
         shift: float64 (outputs,), h - s m.
+        rectified: Whether a ReLU is all that reads the value.
     """
 
     value: str
     other: str
     scale: FloatArray
     shift: FloatArray
+    rectified: bool = False
 
 
 def landing(graph: GraphView, constants: Constants, layer: Linear) -> Landing:
@@ -51,11 +53,24 @@ def landing(graph: GraphView, constants: Constants, layer: Linear) -> Landing:
         shift = offset - scale * mean
         value = layer.norm.outputs[0]
     users = graph.consumers.get(value, ())
+    if value in graph.outputs:
+        return Landing(value, "", scale, shift)
     if len(users) == 1 and users[0].op_type == "Add" and not users[0].domain:
         others = [name for name in users[0].inputs if name != value]
         if len(others) == 1 and others[0] not in constants:
-            return Landing(users[0].outputs[0], others[0], scale, shift)
-    return Landing(value, "", scale, shift)
+            total = users[0].outputs[0]
+            return Landing(total, others[0], scale, shift, _is_rectified(graph, total))
+    return Landing(value, "", scale, shift, _is_rectified(graph, value))
+
+
+def _is_rectified(graph: GraphView, value: str) -> bool:
+    users = graph.consumers.get(value, ())
+    return (
+        len(users) == 1
+        and users[0].op_type == "Relu"
+        and not users[0].domain
+        and value not in graph.outputs
+    )
 
 
 def invertible(scale: FloatArray) -> FloatArray:

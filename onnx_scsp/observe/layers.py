@@ -156,7 +156,7 @@ def _linear(
     if node.op_type == "Gemm" and node.attr("transA", 0):
         return None
     users = graph.consumers.get(node.outputs[0], ())
-    norm = users[0] if _is_norm(node, users, graph) else None
+    norm = users[0] if _is_norm(node, users, graph, constants) else None
     draft = Linear(node, x, weight, shape, "", 1.0, False, norm)
     return replace(draft, **_bias(draft, users, constants, uses))
 
@@ -173,11 +173,15 @@ def _is_own(name: str, constants: Constants, uses: dict[str, int]) -> bool:
     return uses.get(name, 0) == 1
 
 
-def _is_norm(node: NodeView, users: tuple[NodeView, ...], graph: GraphView) -> bool:
+def _is_norm(
+    node: NodeView, users: tuple[NodeView, ...], graph: GraphView, constants: Constants
+) -> bool:
     return (
         len(users) == 1
         and users[0].op_type == "BatchNormalization"
         and not users[0].domain
+        and not users[0].attr("training_mode", 0)
+        and all(name in constants for name in users[0].inputs[1:5])
         and users[0].inputs[0] == node.outputs[0]
         and node.outputs[0] not in graph.outputs
         and node.op_type in ("Conv", "ConvTranspose", "Gemm")
@@ -194,9 +198,9 @@ def _bias(
         beta = float(node.attr("beta", 1.0)) if node.op_type == "Gemm" else 1.0
         if beta == 1.0:
             candidates.append((node.input(2), 1.0, False))
-    elif len(users) == 1 and users[0].op_type == "Add" and not users[0].domain:
+    elif len(users) == uses[layer.y] == 1 and users[0].op_type == "Add" and not users[0].domain:
         candidates.extend((name, 1.0, True) for name in users[0].inputs if name != layer.y)
-    if layer.norm is not None:
+    if layer.norm is not None and not node.input(2):
         candidates.append((layer.norm.inputs[3], -1.0, True))
     for name, sign, outside in candidates:
         if (

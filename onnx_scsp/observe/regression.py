@@ -10,6 +10,7 @@ leaves the bias alone, and l = share x mean diagonal of gram makes `share` free 
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,10 @@ class Products:
         )
 
     def add(self, rows: FloatArray, targets: FloatArray) -> None:
-        """Adds rows (groups, n, d) with targets (groups, n, outputs)."""
+        """Adds rows (groups, n, d) with targets (groups, n, outputs), but for infinite ones."""
+        finite = np.isfinite(rows).all(axis=(0, 2)) & np.isfinite(targets).all(axis=(0, 2))
+        if not finite.all():
+            rows, targets = rows[:, finite], targets[:, finite]
         ones = np.ones((*rows.shape[:2], 1))
         full = np.concatenate([rows, ones], axis=2)
         transposed = full.transpose(0, 2, 1)
@@ -72,7 +76,7 @@ class Products:
     def error(self, weight: FloatArray) -> float:
         """Squared error of W (groups, d + 1, outputs), summed over rows and outputs."""
         fitted = np.einsum("gdo,gdo->", weight, self.gram @ weight - 2.0 * self.cross)
-        return float(self.power.sum() + fitted)
+        return max(float(self.power.sum() + fitted), 0.0)
 
     def moments(self, group: int) -> tuple[FloatArray, FloatArray]:
         """Covariance (d, d) and mean (d,) of a group's inputs."""
@@ -104,9 +108,7 @@ def fit(products: Products, start: FloatArray, share: float, *, bias: bool = Tru
         gram, d = products.gram[g], products.gram.shape[1] - 1
         if d == 0 and not bias:
             continue
-        scale = float(np.trace(gram[:d, :d])) / max(d, 1)
-        ridge = np.zeros(d + 1)
-        ridge[:d] = max(share * scale, 1e-30)
+        ridge = ridge_of(gram, share)
         right = products.cross[g] + ridge[:, None] * start[g]
         left = gram + np.diag(ridge)
         if bias:
@@ -117,8 +119,21 @@ def fit(products: Products, start: FloatArray, share: float, *, bias: bool = Tru
     return result
 
 
+def ridge_of(gram: FloatArray, share: float) -> FloatArray:
+    """Diagonal of the ridge, float64 (d + 1,): nothing for the bias."""
+    d = len(gram) - 1
+    ridge: FloatArray = np.zeros(d + 1)
+    ridge[:d] = max(share * float(np.trace(gram[:d, :d])) / max(d, 1), 1e-30)
+    return ridge
+
+
 def _solve(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Solves left W = right, symmetric, with rows and columns brought to one scale first."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(left), 1e-300))
+    left, right = left * scale * scale[:, None], right * scale[:, None]
     try:
-        return np.asarray(scipy.linalg.solve(left, right, assume_a="pos"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
+            return np.asarray(scipy.linalg.solve(left, right, assume_a="pos") * scale[:, None])
     except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
-        return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
+        return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0] * scale[:, None])

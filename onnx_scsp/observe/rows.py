@@ -97,7 +97,7 @@ def _pads(
     node, rank = layer.node, len(x_size)
     auto = node.attr("auto_pad", "NOTSET")
     is_open = node.op_type == "ConvTranspose" and node.has_attr("output_shape")
-    if auto == "VALID":
+    if auto == "VALID" and not is_open:
         return [0] * rank
     if auto == "NOTSET" and not is_open:
         return list(node.attr("pads") or [0] * (2 * rank))[:rank]
@@ -109,9 +109,7 @@ def _pads(
         else:
             more = (node.attr("output_padding") or [0] * rank)[axis]
             total = max(strides[axis] * (x_size[axis] - 1) + more + reach - y_size[axis], 0)
-        # ConvTranspose puts the odd one at the other side, see the operators' definitions
-        after_is_larger = (auto == "SAME_UPPER") == (node.op_type == "Conv") or (auto == "NOTSET")
-        begins.append(total // 2 if after_is_larger else total - total // 2)
+        begins.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
     return begins
 
 

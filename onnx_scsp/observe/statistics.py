@@ -93,7 +93,8 @@ def collect(
     wanted = dict.fromkeys(
         name for each in gathered for name in (each.layer.x, each.layer.y, each.landing.value)
     )
-    with open_variant(_probed(coupling, wanted), coupling.model, threads=threads) as session:
+    proto = _probed(coupling, wanted)
+    with open_variant(proto, coupling.model, threads=threads, optimise=True) as session:
         names = [name for name in wanted if name not in graph.inputs]
         done = 0
         for number, batch in enumerate(batches):

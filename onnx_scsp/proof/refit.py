@@ -8,8 +8,6 @@ zero. Constants that the plan does not name as refitted are those of the origina
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import onnx
 
@@ -18,7 +16,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import overwrite
 from onnx_scsp.graph.view import view
-from onnx_scsp.types import AnyArray, BoolArray, Check, PrunePlan
+from onnx_scsp.types import BoolArray, Check, PrunePlan
 
 
 def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
@@ -36,50 +34,46 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
         PlanError: The plan names a constant that the files do not have, or of another shape.
     """
     ours, theirs = (Constants(model, view(model.proto)) for model in (a, b))
-    kept = _kept_entries(plan)
     proto = onnx.ModelProto()
     proto.CopyFrom(a.proto)
     for name in plan.refit:
         if name not in ours or name not in theirs or ours.is_derived(name):
             raise PlanError(f"the plan calls '{name}' refitted, which is no constant of both files")
-        array = np.array(ours.array(name))
-        entries = _entries(array.shape, kept.get(name, {}))
-        found = theirs.array(name)
-        if array[entries].shape != found.shape or found.dtype != array.dtype:
+        array, found = np.array(ours.array(name)), theirs.array(name)
+        stays, across = _stays(plan, name, array.shape)
+        counts = tuple(int(stays.sum(axis=axis).max()) for axis in range(stays.ndim))
+        if found.dtype != array.dtype or found.shape != counts or found.size != stays.sum():
             raise PlanError(f"'{name}' has another shape in the result than the plan foresees")
-        array[entries] = found
+        # with the parts outermost, what stays lies in the same order in both files
+        np.moveaxis(array, across, 0)[np.moveaxis(stays, across, 0)] = np.moveaxis(
+            found, across, 0
+        ).reshape(-1)
         overwrite(proto, name, array)
     return Model(proto, a.path, a.sha256, a.external_files)
 
 
-def _kept_entries(plan: PrunePlan) -> dict[str, dict[int, BoolArray]]:
-    """Tensor -> axis -> which entries stay."""
-    keep = {cut.group: np.isin(np.arange(cut.n_units), cut.keep) for cut in plan.cuts}
-    found: dict[str, dict[int, BoolArray]] = {}
+def _stays(plan: PrunePlan, name: str, shape: tuple[int, ...]) -> tuple[BoolArray, int]:
+    """Which entries of a tensor stay, and the axis whose parts keep other entries each, or 0."""
+    kept = {cut.group: np.isin(np.arange(cut.n_units), cut.keep) for cut in plan.cuts}
+    stays, across = np.ones(shape, bool), 0
     for group in plan.groups:
-        if group.id not in keep:
-            continue
         for member in group.members:
-            if member.uses or member.units.ndim == 2:
-                if member.tensor in plan.refit:
-                    raise PlanError(
-                        f"'{member.tensor}' is cut differently from place to place and cannot be "
-                        "called refitted"
-                    )
+            if member.tensor != name or group.id not in kept:
                 continue
-            stays = (member.units < 0) | keep[group.id][member.units]
-            axes = found.setdefault(member.tensor, {})
-            axes[member.axis] = axes.get(member.axis, np.ones(stays.size, bool)) & stays
-    return found
-
-
-def _entries(shape: tuple[int, ...], axes: Mapping[int, BoolArray]) -> tuple[AnyArray, ...]:
-    return np.ix_(
-        *(
-            np.flatnonzero(axes[axis]) if axis in axes else np.arange(size)
-            for axis, size in enumerate(shape)
-        )
-    )
+            if member.uses:
+                raise PlanError(f"'{name}' is cut for every use by itself, it cannot be refitted")
+            if member.axis >= len(shape) or member.units.shape[-1] != shape[member.axis]:
+                raise PlanError(f"'{name}' has another shape than the plan says")
+            here = (member.units < 0) | kept[group.id][member.units]
+            wide = [1] * len(shape)
+            if here.ndim == 2:
+                across = member.across
+                here = np.repeat(here, shape[across] // len(here), axis=0)
+                here = here if across < member.axis else here.T
+                wide[across] = shape[across]
+            wide[member.axis] = shape[member.axis]
+            stays &= here.reshape(wide)
+    return stays, across
 
 
 def check_only_values(a: Model, repaired: Model, plan: PrunePlan) -> Check:
