@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx
 
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit, reconstruct
+from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import overwrite
 from onnx_scsp.graph.view import view
+from onnx_scsp.invented import invent
 from onnx_scsp.observe import Evidence, gather_evidence
 from onnx_scsp.observe.statistics import Batch
 from onnx_scsp.surgery.cut import kept_units
@@ -44,12 +47,33 @@ class Passes:
         return self.data.batches(self.size)
 
 
-def passes(coupling: Coupling, data: CalibrationData) -> Passes:
-    """Chooses a batch size by the size of the model's activations.
+def passes(
+    coupling: Coupling, data: CalibrationData | None, options: PruneConfig | Mapping[str, Any]
+) -> Passes | None:
+    """Inputs to work with: the given ones, or synthetic ones where the options allow that.
+
+    Args:
+        coupling: The model.
+        data: Calibration inputs, if there are any.
+        options: The configuration, or the one that a plan records.
+
+    Returns:
+        The inputs, in batches that suit the size of the model's activations; or None.
 
     Raises:
-        ConfigError: There are no inputs.
+        ConfigError: There are no samples in the data.
     """
+    if data is None:
+        if isinstance(options, PruneConfig):
+            is_wanted, seed = options.synthetic and options.wants_data, options.seed
+        else:
+            is_wanted = options.get("synthetic") is True and needs_repair(options)
+            seed = int(options.get("seed", 0))
+        data = invent(coupling, seed) if is_wanted else None
+    return None if data is None else _in_batches(coupling, data)
+
+
+def _in_batches(coupling: Coupling, data: CalibrationData) -> Passes:
     walker, constants = coupling.walk.walker, coupling.walk.constants
     elements = sum(_size(shape) for name, shape in walker.shapes.items() if name not in constants)
     specs = coupling.walk.specs
@@ -83,9 +107,9 @@ def observer(
     return observe
 
 
-def needs_repair(plan: PrunePlan) -> bool:
-    """Whether a plan's cut is to be followed by a repair."""
-    return plan.config.get("compensate") == "reconstruct"
+def needs_repair(config: Mapping[str, Any]) -> bool:
+    """Whether a plan with these options wants its cut repaired."""
+    return config.get("compensate") == "reconstruct"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

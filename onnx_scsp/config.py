@@ -35,6 +35,8 @@ class PruneConfig:
         merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
         ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
         seed: For methods that draw random numbers.
+        synthetic: Without sample inputs, choose and repair on synthetic images, where the model
+            takes images; else by the weights alone.
     """
 
     target: str = "macs"
@@ -48,6 +50,7 @@ class PruneConfig:
     merge_threshold: float = 0.5
     ignore: tuple[str, ...] = ()
     seed: int = 0
+    synthetic: bool = True
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -71,6 +74,11 @@ class PruneConfig:
             raise ConfigError(f"--merge-threshold {self.merge_threshold:g} is outside [0, 1]")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"--seed {self.seed} is outside [0, 2**32)")
+
+    @property
+    def wants_data(self) -> bool:
+        """Whether inputs, given or synthetic, make a difference."""
+        return bool({self.method, self.compensate} & (NEEDS_DATA | {"auto"}))
 
     def resolved(self, *, has_data: bool) -> PruneConfig:
         """The same options with `auto` spelled out, with or without calibration inputs.

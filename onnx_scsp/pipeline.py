@@ -67,7 +67,7 @@ def make_plan(
     """
     config = config or PruneConfig()
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
-    inputs = None if calibration is None else passes(coupling, calibration)
+    inputs = passes(coupling, calibration, config)
     return _plan(coupling, config, inputs, choices, threads, progress)
 
 
@@ -117,11 +117,11 @@ def apply_plan(
     """
     ignore = tuple(plan.config.get("ignore", ()))
     coupling = find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes)
-    inputs = None if calibration is None else passes(coupling, calibration)
-    return _operate(coupling, rules, plan, inputs, same_graph, threads, progress)
+    inputs = passes(coupling, calibration, plan.config)
+    return carry_out(coupling, rules, plan, inputs, same_graph, threads, progress)
 
 
-def _operate(
+def carry_out(
     coupling: Coupling,
     rules: RuleTable,
     plan: PrunePlan,
@@ -130,11 +130,11 @@ def _operate(
     threads: int,
     progress: Progress,
 ) -> PrunedModel:
-    """Repairs where the plan says so, then cuts."""
+    """Repairs where the plan says so, then cuts: `apply_plan` for a model that is coupled already."""
     check_plan(coupling, plan, same_graph=same_graph)
     source, macs = coupling.model, planned_macs(coupling, plan)
     fits: tuple[LayerFit, ...] = ()
-    if needs_repair(plan) and plan.cuts:
+    if needs_repair(plan.config) and plan.cuts:
         if inputs is None:
             raise ConfigError(
                 "the plan repairs its cut on sample inputs; give them with --calib, or set its "
@@ -280,19 +280,17 @@ def prune(
     config = config or PruneConfig()
     checking = verify_config or VerifyConfig()
     source = load(model)
-    check_output(source, Path(output))
-    if plan_out is not None:
-        _check_plan_output(source, Path(output), Path(plan_out))
+    check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     clock.lap("load")
     ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))
     shapes = checking.input_shapes
     coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
     clock.lap("couple")
-    inputs = None if calibration is None else passes(coupling, calibration)
+    inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
         plan = _plan(coupling, config, inputs, choices, checking.threads, progress)
     clock.lap("plan")
-    pruned = _operate(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
+    pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan
     plan = _rebased(plan, source) if same_graph else plan
     clock.lap("repair and cut" if pruned.fits else "cut")
@@ -359,7 +357,15 @@ def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
     return replace(plan, model_sha256=source.sha256)
 
 
-def _check_plan_output(source: Model, output: Path, plan_out: Path) -> None:
+def check_outputs(source: Model, output: Path, plan_out: Path | None) -> None:
+    """Refuses output paths before any work is done.
+
+    Raises:
+        OutputError: One of them cannot be written, or both name one file.
+    """
+    check_output(source, output)
+    if plan_out is None:
+        return
     check_output(source, plan_out)
     same_folder = plan_out.resolve().parent == output.resolve().parent
     is_data = bool(source.external_files) and plan_out.name.startswith(f"{output.name}.")

@@ -53,6 +53,13 @@ IgnoreOpt = Annotated[
     list[str] | None,
     typer.Option(help="Pattern of node or tensor names whose channels stay; may be repeated."),
 ]
+NoSyntheticOpt = Annotated[
+    bool,
+    typer.Option(
+        "--no-synthetic",
+        help="Without --calib, go by the weights alone; else synthetic images stand in for inputs.",
+    ),
+]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
 NoVerifyOpt = Annotated[
@@ -74,6 +81,7 @@ def prune_config(
     no_merge: bool,
     ignore: list[str] | None,
     seed: int,
+    no_synthetic: bool,
 ) -> PruneConfig:
     """Builds the configuration from options.
 
@@ -99,6 +107,7 @@ def prune_config(
         compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),
         seed=seed,
+        synthetic=not no_synthetic,
     )
 
 

@@ -30,6 +30,7 @@ from onnx_scsp.cli.options import (
     MinShareOpt,
     ModelArg,
     NoMergeOpt,
+    NoSyntheticOpt,
     OutputOpt,
     ParamsOpt,
     RatioOpt,
@@ -67,6 +68,7 @@ def run(
     mean: MeanOpt = None,
     std: StdOpt = None,
     ignore: IgnoreOpt = None,
+    no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
     json: JsonOpt = False,
@@ -86,6 +88,7 @@ def run(
             no_merge=no_merge,
             ignore=ignore,
             seed=seed,
+            no_synthetic=no_synthetic,
         )
         source = calibration_source(
             calib,

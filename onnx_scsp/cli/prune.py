@@ -35,6 +35,7 @@ from onnx_scsp.cli.options import (
     MinShareOpt,
     ModelArg,
     NoMergeOpt,
+    NoSyntheticOpt,
     NoVerifyOpt,
     OutputOpt,
     ParamsOpt,
@@ -76,6 +77,7 @@ def run(
     mean: MeanOpt = None,
     std: StdOpt = None,
     ignore: IgnoreOpt = None,
+    no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
     input_shape: ShapeOpt = None,
@@ -98,6 +100,7 @@ def run(
             no_merge=no_merge,
             ignore=ignore,
             seed=seed,
+            no_synthetic=no_synthetic,
         )
         source = calibration_source(
             calib,

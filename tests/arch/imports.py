@@ -19,7 +19,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "observe": frozenset({"graph", "couple", "evaluate"}),
     "plan": frozenset({"couple", "describe", "observe", "partition"}),
     "compensate": frozenset({"graph", "couple", "observe", "surgery"}),
-    "calibrated": frozenset({"graph", "couple", "calibration", "compensate", "observe", "surgery"}),
+    "invented": frozenset({"graph", "couple", "calibration", "inputs", "observe"}),
+    "calibrated": frozenset(
+        {"graph", "couple", "calibration", "compensate", "invented", "observe", "surgery"}
+    ),
     "surgery": frozenset({"graph", "ops", "couple"}),
     "proof": frozenset({"graph"}),
     "measure": frozenset({"graph"}),
