@@ -15,7 +15,7 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
-from onnx_scsp.ops import RULES, RuleTable
+from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.proof import verify_files
@@ -57,6 +57,7 @@ def make_plan(
         BudgetError: The budget cannot be reached.
     """
     config = config or PruneConfig()
+    rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     return plan_cuts(coupling, config, choices=choices, progress=progress)
 
@@ -85,6 +86,7 @@ def apply_plan(
         PlanError: Plan and model do not belong together.
     """
     ignore = tuple(plan.config.get("ignore", ()))
+    rules = _rules_of(plan, rules)
     coupling = find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes)
     return _operate(coupling, rules, plan, same_graph=same_graph)
 
@@ -178,6 +180,7 @@ def verify(
     if plan is not None:
         shapes = config.input_shapes if config is not None else None
         ignore = tuple(plan.config.get("ignore", ()))
+        rules = _rules_of(plan, rules)
         coupling = find_coupling(first, rules=rules, ignore=ignore, input_shapes=shapes)
         measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
         macs = (planned_macs(coupling, plan), measured)
@@ -230,6 +233,10 @@ def prune(
         _check_plan_output(source, Path(output), Path(plan_out))
     clock.lap("load")
     ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))
+    if plan is not None:
+        rules = _rules_of(plan, rules)
+    elif config.approximate:
+        rules = approximating(rules)
     shapes = checking.input_shapes
     coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
     clock.lap("couple")
@@ -272,6 +279,11 @@ def prune(
         seconds=clock.laps,
         layers=_layers(coupling, after),
     )
+
+
+def _rules_of(plan: PrunePlan, rules: RuleTable) -> RuleTable:
+    """The rules that a plan was made by."""
+    return approximating(rules) if plan.config.get("approximate", False) else rules
 
 
 def _require(report: VerifyReport) -> None:

@@ -40,6 +40,13 @@ IgnoreOpt = Annotated[
     list[str] | None,
     typer.Option(help="Pattern of node or tensor names whose channels stay; may be repeated."),
 ]
+ApproximateOpt = Annotated[
+    bool,
+    typer.Option(
+        "--approximate",
+        help="Also cut what LayerNorm normalises over; its statistics are then of what stays.",
+    ),
+]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
 NoVerifyOpt = Annotated[
@@ -59,6 +66,7 @@ def prune_config(
     min_share: float,
     no_merge: bool,
     ignore: list[str] | None,
+    approximate: bool,
     seed: int,
 ) -> PruneConfig:
     """Builds the configuration from options.
@@ -82,6 +90,7 @@ def prune_config(
         compensate="none" if no_merge else "merge",
         ignore=tuple(ignore or ()),
         seed=seed,
+        approximate=approximate,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
+    ApproximateOpt,
     ClustererOpt,
     CriterionOpt,
     IgnoreOpt,
@@ -40,6 +41,7 @@ def run(
     min_share: MinShareOpt = 0.1,
     no_merge: NoMergeOpt = False,
     ignore: IgnoreOpt = None,
+    approximate: ApproximateOpt = False,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
     json: JsonOpt = False,
@@ -57,6 +59,7 @@ def run(
             min_share=min_share,
             no_merge=no_merge,
             ignore=ignore,
+            approximate=approximate,
             seed=seed,
         )
         import onnx_scsp

@@ -10,6 +10,7 @@ import typer
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
+    ApproximateOpt,
     ClustererOpt,
     CriterionOpt,
     IgnoreOpt,
@@ -49,6 +50,7 @@ def run(
     min_share: MinShareOpt = 0.1,
     no_merge: NoMergeOpt = False,
     ignore: IgnoreOpt = None,
+    approximate: ApproximateOpt = False,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
     input_shape: ShapeOpt = None,
@@ -69,6 +71,7 @@ def run(
             min_share=min_share,
             no_merge=no_merge,
             ignore=ignore,
+            approximate=approximate,
             seed=seed,
         )
         import onnx_scsp

@@ -15,6 +15,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
+from onnx_scsp.proof.restrict import restrict_statistics
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
 
 Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
@@ -24,7 +25,8 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
     """The original with the readers' slices of the removed units zeroed.
 
     A unit that the plan lets another take over first adds its slices, scaled, to that one's. In a
-    quantised reader, its zero point stands for zero.
+    quantised reader, its zero point stands for zero. A normalisation over channels that the plan
+    cuts runs over those that stay.
 
     Args:
         model: The original.
@@ -49,7 +51,9 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
         for group, member in touched
         if loud and member.role is Role.MAKES and (member.tensor, member.axis) not in tied
     ]
-    return _rewrite(model, [*makers, *readers], mask, centred=True)
+    twin = _rewrite(model, [*makers, *readers], mask, centred=True)
+    restrict_statistics(twin, model, plan)
+    return twin
 
 
 def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
