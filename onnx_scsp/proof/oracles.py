@@ -32,6 +32,8 @@ _BATCH_SCALES = (1.0, 0.5, 2.0)
 """Inputs of each batch, times the scale at which the network is calm."""
 _JOLTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Rounding steps by which inputs are changed to see whether a difference is more than rounding."""
+_LARGEST_STEP = 1e-5
+"""Several rounding steps of half precision would be more than rounding does."""
 _CALM = 0.1
 """Noise at one batch, as a share of the limit, up to which it is not measured at the others."""
 _MOST_RELAXED = 100.0
@@ -183,7 +185,8 @@ def _nudged(feeds: Feeds, steps: float = 1.0, seed: int = 0) -> dict[str, AnyArr
     for name, array in feeds.items():
         if np.issubdtype(array.dtype, np.floating):
             sign = rng.choice(np.array([-1.0, 1.0]), array.shape)
-            step = steps * sign * float(np.finfo(array.dtype).eps)
+            eps = float(np.finfo(array.dtype).eps)
+            step = max(eps, min(steps * eps, _LARGEST_STEP)) * sign
             nudged[name] = (array * (1.0 + step)).astype(array.dtype)
         else:
             nudged[name] = array

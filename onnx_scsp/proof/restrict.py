@@ -27,23 +27,26 @@ def restrict_statistics(twin: onnx.ModelProto, model: Model, plan: PrunePlan) ->
     """Rewrites, in place, every LayerNormalization that the plan cuts.
 
     Args:
-        twin: A variant of the original with the same nodes at the same places.
+        twin: A variant of the original; values have the names that they have there.
         model: The original.
         plan: The plan.
     """
     graph = view(model.proto)
     constants = Constants(model, graph)
-    nodes: list[onnx.NodeProto] = []
-    for node, proto in zip(graph.nodes, twin.graph.node, strict=True):
+    cut: dict[str, BoolArray] = {}
+    for node in graph.nodes:
         stays = _stays(node, constants, plan)
-        if stays is None or stays.all():
-            nodes.append(proto)
-        else:
-            nodes.extend(_restricted(twin, proto, stays))
-    if len(nodes) != len(twin.graph.node):
-        kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del twin.graph.node[:]
-        twin.graph.node.extend(kept)
+        if stays is not None and not stays.all():
+            cut[node.outputs[0]] = stays
+    if not cut:
+        return
+    nodes: list[onnx.NodeProto] = []
+    for proto in twin.graph.node:
+        out = proto.output[0] if proto.output else ""
+        nodes.extend(_restricted(twin, proto, cut[out]) if out in cut else [proto])
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del twin.graph.node[:]
+    twin.graph.node.extend(kept)
 
 
 def _stays(node: NodeView, constants: Constants, plan: PrunePlan) -> BoolArray | None:

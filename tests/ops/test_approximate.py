@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import independent_twin
+import numpy as np
 import onnx
 import pytest
 from net_builder import Net, image
+from onnx import numpy_helper
 
 import onnx_scsp
 from onnx_scsp.config import PruneConfig
@@ -63,6 +65,18 @@ def shared(n: Net, x: str) -> str:
     return n.concat(*parts)
 
 
+def after_a_stored_constant(n: Net, x: str) -> str:
+    """The weight comes from a node, which a variant with other values does without."""
+    x = normalised(n, n.conv(x, WIDTH))
+    w = n.op("Constant", value=numpy_helper.from_array(
+        n.rng.standard_normal((WIDTH, WIDTH, 1, 1)).astype(np.float32)))  # fmt: skip
+    shape = n.const([WIDTH, WIDTH, 1, 1])
+    same = n.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.array([0.2], "f4")))
+    for weight in (w, same):
+        x = n.op("Conv", x, weight, channels=WIDTH)
+    return normalised(n, x)
+
+
 def network(body: Callable[[Net, str], str]) -> onnx.ModelProto:
     n, x = image()
     y = body(n, x)
@@ -74,7 +88,7 @@ def pruned(model: onnx.ModelProto, folder: Path, config: PruneConfig = CONFIG) -
     return prune(folder / "in.onnx", folder / "out.onnx", config, plan_out=folder / "plan.json")
 
 
-@pytest.mark.parametrize("body", [plain, without_bias, convnext])
+@pytest.mark.parametrize("body", [plain, without_bias, convnext, after_a_stored_constant])
 def test_normalised_channels_go_and_the_independent_twin_agrees(
     body: Callable[[Net, str], str], tmp_path: Path
 ) -> None:

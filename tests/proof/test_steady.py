@@ -57,6 +57,15 @@ def test_another_number_of_picks_shows_nothing() -> None:
     assert not found.steady
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [(np.float32, 1e-5), (np.float16, 2e-3)])
+def test_no_step_is_larger_than_rounding(dtype: type, largest: float) -> None:
+    feeds = {"x": np.full((1, 9), 1.5, dtype), "n": np.arange(3)}
+    nudged = oracles._nudged(feeds, oracles._JOLTS[-1])
+    change = np.abs(nudged["x"].astype(np.float64) / 1.5 - 1.0)
+    assert 0.0 < change.max() <= largest
+    assert np.array_equal(nudged["n"], feeds["n"])
+
+
 PASSED = oracles._Outcome(1e-6, LIMIT, True, True)
 FAILED = oracles._Outcome(0.5, LIMIT, False, True)
 JUMPED = oracles._Outcome(0.7, LIMIT, False, False)
