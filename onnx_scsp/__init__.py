@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from onnx_scsp.plan import Choices, plan_from_json, plan_to_json, read_plan
     from onnx_scsp.results import PrunedModel, PruneResult
+    from onnx_scsp.tolerance import Tolerance, prune_within
 
 _HOMES = {
     "Choices": "onnx_scsp.plan",
@@ -44,6 +45,7 @@ _HOMES = {
     "PrunedModel": "onnx_scsp.results",
     "RULES": "onnx_scsp.ops",
     "ScspError": "onnx_scsp.errors",
+    "Tolerance": "onnx_scsp.tolerance",
     "VerifyConfig": "onnx_scsp.config",
     "apply_plan": "onnx_scsp.pipeline",
     "benchmark": "onnx_scsp.measure",
@@ -54,6 +56,7 @@ _HOMES = {
     "plan_from_json": "onnx_scsp.plan",
     "plan_to_json": "onnx_scsp.plan",
     "prune": "onnx_scsp.pipeline",
+    "prune_within": "onnx_scsp.tolerance",
     "read_inputs": "onnx_scsp.inputs",
     "read_plan": "onnx_scsp.plan",
     "rule_table": "onnx_scsp.ops",
@@ -71,6 +74,7 @@ __all__ = [
     "PruneResult",
     "PrunedModel",
     "ScspError",
+    "Tolerance",
     "VerifyConfig",
     "apply_plan",
     "benchmark",
@@ -81,6 +85,7 @@ __all__ = [
     "plan_from_json",
     "plan_to_json",
     "prune",
+    "prune_within",
     "read_inputs",
     "read_plan",
     "rule_table",

@@ -95,13 +95,21 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def observer(
-    coupling: Coupling, inputs: Passes, *, seed: int, threads: int, progress: Progress
+    coupling: Coupling, inputs: Passes, config: PruneConfig, *, threads: int, progress: Progress
 ) -> Callable[[Sequence[IntArray]], Evidence]:
     """Observes pools of units when the planner asks."""
+    measured = config.target != "ratio"  # else every group's width is given
 
     def observe(pools: Sequence[IntArray]) -> Evidence:
         return gather_evidence(
-            coupling, pools, inputs, inputs.samples, seed=seed, threads=threads, progress=progress
+            coupling,
+            pools,
+            inputs,
+            inputs.samples,
+            measured=measured,
+            seed=config.seed,
+            threads=threads,
+            progress=progress,
         )
 
     return observe

@@ -37,6 +37,9 @@ class PruneConfig:
         seed: For methods that draw random numbers.
         synthetic: Without sample inputs, choose and repair on synthetic images, where the model
             takes images; else by the weights alone.
+        approximate: Whether LayerNormalization over channels may be cut: its statistics are then
+            those of the channels that stay, and the result is no longer the original with the
+            removed channels masked, but the original with them masked there, too.
     """
 
     target: str = "macs"
@@ -51,6 +54,7 @@ class PruneConfig:
     ignore: tuple[str, ...] = ()
     seed: int = 0
     synthetic: bool = True
+    approximate: bool = False
 
     def __post_init__(self) -> None:
         if self.target not in TARGETS:
@@ -59,6 +63,10 @@ class PruneConfig:
         _require_integers(self, "align", "seed")
         if isinstance(self.ignore, str) or not all(isinstance(p, str) for p in self.ignore):
             raise ConfigError("ignore is no sequence of patterns; give a tuple of strings")
+        if not isinstance(self.approximate, bool):
+            raise ConfigError(
+                f"approximate is {self.approximate!r}, which is neither true nor false"
+            )
         if not 0.0 < self.value < 1.0:
             raise ConfigError(
                 f"--{self.target} {self.value:g} is outside (0, 1); "

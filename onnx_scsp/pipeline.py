@@ -19,7 +19,7 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
-from onnx_scsp.ops import RULES, RuleTable
+from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.proof import verify_files
@@ -66,6 +66,7 @@ def make_plan(
         BudgetError: The budget cannot be reached.
     """
     config = config or PruneConfig()
+    rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, config)
     return _plan(coupling, config, inputs, choices, threads, progress)
@@ -81,7 +82,7 @@ def _plan(
 ) -> PrunePlan:
     observe = None
     if inputs is not None:
-        observe = observer(coupling, inputs, seed=config.seed, threads=threads, progress=progress)
+        observe = observer(coupling, inputs, config, threads=threads, progress=progress)
     return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
 
 
@@ -116,6 +117,7 @@ def apply_plan(
         ConfigError: The plan wants a repair and there are no inputs.
     """
     ignore = tuple(plan.config.get("ignore", ()))
+    rules = _rules_of(plan, rules)
     coupling = find_coupling(model, rules=rules, ignore=ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, plan.config)
     return carry_out(coupling, rules, plan, inputs, same_graph, threads, progress)
@@ -130,7 +132,7 @@ def carry_out(
     threads: int,
     progress: Progress,
 ) -> PrunedModel:
-    """Repairs where the plan says so, then cuts: `apply_plan` for a model that is coupled already."""
+    """Repairs where the plan says so, then cuts: `apply_plan` for a coupled model."""
     check_plan(coupling, plan, same_graph=same_graph)
     source, macs = coupling.model, planned_macs(coupling, plan)
     fits: tuple[LayerFit, ...] = ()
@@ -230,6 +232,7 @@ def verify(
     if plan is not None:
         shapes = config.input_shapes if config is not None else None
         ignore = tuple(plan.config.get("ignore", ()))
+        rules = _rules_of(plan, rules)
         coupling = find_coupling(first, rules=rules, ignore=ignore, input_shapes=shapes)
         measured = find_coupling(second, rules=rules, input_shapes=shapes).macs
         macs = (planned_macs(coupling, plan), measured)
@@ -283,6 +286,10 @@ def prune(
     check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     clock.lap("load")
     ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))
+    if plan is not None:
+        rules = _rules_of(plan, rules)
+    elif config.approximate:
+        rules = approximating(rules)
     shapes = checking.input_shapes
     coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
     clock.lap("couple")
@@ -336,6 +343,11 @@ def prune(
         layers=layer_widths(coupling, after),
         fits=pruned.fits,
     )
+
+
+def _rules_of(plan: PrunePlan, rules: RuleTable) -> RuleTable:
+    """The rules that a plan was made by."""
+    return approximating(rules) if plan.config.get("approximate", False) else rules
 
 
 def _require(report: VerifyReport) -> None:

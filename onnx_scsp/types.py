@@ -181,7 +181,8 @@ class GroupMap:
         layers: The nodes behind the chains, with sizes, in graph order.
         ops_without_rule: Operator names that have no rule, sorted.
         macs: MACs per run at the concrete input shapes.
-        floor_macs: MACs that remain when every group keeps one unit of each profile.
+        floor_macs: MACs that remain with as few units as leave no tensor axis, no activation and no
+            group empty.
         params: Elements of the float constants.
     """
 

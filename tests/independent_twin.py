@@ -59,7 +59,49 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
                 zero = zero_point(model, member["tensor"], array.ndim)
                 masked = zeroed(array, member["axis"], entries, zero)
                 store(model, member["tensor"], masked)
+        for member in group["members"]:
+            if member["role"] == "scales" and gone:
+                stays = ~np.isin(member["units"], sorted(gone))
+                restrict_norms(model, member["tensor"], stays)
     return removed
+
+
+def restrict_norms(model: onnx.ModelProto, scale: str, stays: np.ndarray) -> None:
+    """Writes out each LayerNormalization with this scale, its sums over what stays."""
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.op_type != "LayerNormalization" or node.input[1] != scale:
+            nodes.append(node)
+            continue
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        out = node.output[0]
+        constants = {
+            "mask": stays.astype(np.float32),
+            "share": np.float32(1.0 / stays.sum()),
+            "epsilon": np.float32(attributes.get("epsilon", 1e-5)),
+            "last": np.array([-1]),
+        }
+        for key, array in constants.items():
+            tensor = numpy_helper.from_array(np.asarray(array), f"{out}_{key}")
+            model.graph.initializer.append(tensor)
+
+        def op(op_type: str, *inputs: str, out: str = out) -> str:
+            names = [f"{out}{name}" if name.startswith("_") else name for name in inputs]
+            nodes.append(helper.make_node(op_type, names, [f"{out}_t{len(nodes)}"]))
+            return str(nodes[-1].output[0])
+
+        def mean(x: str) -> str:
+            return op("Mul", op("ReduceSum", op("Mul", x, "_mask"), "_last"), "_share")
+
+        centred = op("Sub", node.input[0], mean(node.input[0]))
+        spread = op("Sqrt", op("Add", mean(op("Mul", centred, centred)), "_epsilon"))
+        result = op("Mul", op("Div", centred, spread), node.input[1])
+        if len(node.input) > 2:
+            result = op("Add", result, node.input[2])
+        nodes[-1].output[0] = out
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 ZERO_POINTS = {

@@ -60,6 +60,13 @@ NoSyntheticOpt = Annotated[
         help="Without --calib, go by the weights alone; else synthetic images stand in for inputs.",
     ),
 ]
+ApproximateOpt = Annotated[
+    bool,
+    typer.Option(
+        "--approximate",
+        help="Also cut what LayerNorm normalises over; its statistics are then of what stays.",
+    ),
+]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
 NoVerifyOpt = Annotated[
@@ -80,10 +87,14 @@ def prune_config(
     compensate: str,
     no_merge: bool,
     ignore: list[str] | None,
+    approximate: bool,
     seed: int,
     no_synthetic: bool,
+    searched: str | None = None,
 ) -> PruneConfig:
     """Builds the configuration from options.
+
+    `searched` names the target whose budget a tolerance finds; no budget is given then.
 
     Raises:
         ConfigError: Not exactly one budget was given, a value is out of range, or options
@@ -91,8 +102,15 @@ def prune_config(
     """
     budgets = {"macs": macs, "params": params, "ratio": ratio}
     given = [(name, value) for name, value in budgets.items() if value is not None]
+    if searched is not None:
+        if given:
+            raise ConfigError(f"a tolerance finds the budget itself; leave out --{given[0][0]}")
+        given = [(searched, PruneConfig().value)]
     if len(given) != 1:
-        raise ConfigError("give exactly one budget: --macs, --params or --ratio")
+        raise ConfigError(
+            "give exactly one budget: --macs, --params or --ratio; or a tolerance: --max-drop or "
+            "--max-divergence"
+        )
     if no_merge and compensate not in ("auto", "none"):
         raise ConfigError(f"--no-merge and --compensate {compensate} contradict each other")
     target, value = given[0]
@@ -108,6 +126,7 @@ def prune_config(
         ignore=tuple(ignore or ()),
         seed=seed,
         synthetic=not no_synthetic,
+        approximate=approximate,
     )
 
 

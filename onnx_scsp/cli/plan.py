@@ -20,6 +20,7 @@ from onnx_scsp.cli.calibration import (
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
+    ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
@@ -68,6 +69,7 @@ def run(
     mean: MeanOpt = None,
     std: StdOpt = None,
     ignore: IgnoreOpt = None,
+    approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
@@ -87,6 +89,7 @@ def run(
             compensate=compensate,
             no_merge=no_merge,
             ignore=ignore,
+            approximate=approximate,
             seed=seed,
             no_synthetic=no_synthetic,
         )

@@ -25,6 +25,7 @@ from onnx_scsp.cli.calibration import (
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
+    ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
@@ -47,6 +48,15 @@ from onnx_scsp.cli.options import (
     prune_config,
 )
 from onnx_scsp.cli.output import print_result, progress
+from onnx_scsp.cli.tolerance import (
+    MaxDivergenceOpt,
+    MaxDropOpt,
+    MetricOpt,
+    StateOpt,
+    TargetOpt,
+    asked_tolerance,
+    print_within,
+)
 
 NAME = "prune"
 
@@ -59,6 +69,11 @@ def run(
     macs: MacsOpt = None,
     params: ParamsOpt = None,
     ratio: RatioOpt = None,
+    max_drop: MaxDropOpt = None,
+    metric: MetricOpt = None,
+    max_divergence: MaxDivergenceOpt = None,
+    target: TargetOpt = None,
+    state: StateOpt = None,
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
@@ -77,6 +92,7 @@ def run(
     mean: MeanOpt = None,
     std: StdOpt = None,
     ignore: IgnoreOpt = None,
+    approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
@@ -85,8 +101,11 @@ def run(
     no_verify: NoVerifyOpt = False,
     json: JsonOpt = False,
 ) -> None:
-    """Remove channels to a budget, prove the result, write it."""
+    """Remove channels to a budget or a tolerance, prove the result, write it."""
     with guarded():
+        tolerance = asked_tolerance(
+            max_drop, metric, max_divergence, target, state, no_verify=no_verify
+        )
         config = prune_config(
             macs,
             params,
@@ -99,8 +118,10 @@ def run(
             compensate=compensate,
             no_merge=no_merge,
             ignore=ignore,
+            approximate=approximate,
             seed=seed,
             no_synthetic=no_synthetic,
+            searched=None if tolerance is None else target or "macs",
         )
         source = calibration_source(
             calib,
@@ -115,17 +136,32 @@ def run(
         )
         import onnx_scsp
 
+        checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
+        data = open_source(source, model, calib_limit, seed)
+        if tolerance is not None:
+            with progress() as watch:
+                found = onnx_scsp.prune_within(
+                    model,
+                    output,
+                    tolerance,
+                    config,
+                    calibration=data,
+                    state=state,
+                    plan_out=plan_out,
+                    verify_config=checking,
+                    progress=watch,
+                )
+            print_within(found, as_json=json)
+            return
         with progress() as watch:
             result = onnx_scsp.prune(
                 model,
                 output,
                 config,
                 plan_out=plan_out,
-                verify_config=onnx_scsp.VerifyConfig(
-                    threads=threads, input_shapes=input_shapes(input_shape)
-                ),
+                verify_config=checking,
                 verified=not no_verify,
-                calibration=open_source(source, model, calib_limit, seed),
+                calibration=data,
                 progress=watch,
             )
         print_result(result, as_json=json)

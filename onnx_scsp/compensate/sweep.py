@@ -45,6 +45,11 @@ from onnx_scsp.types import AnyArray, BoolArray, FloatArray
 SHELF_BYTES = 1 << 30
 """Activations beyond this go to disk."""
 
+_NO_TENSORS = frozenset(
+    {"Optional", "SequenceConstruct", "SequenceEmpty", "SequenceMap", "SplitToSequence"}
+)
+"""Operators whose values cannot be put aside: graphs with them are not repaired."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerFit:
@@ -109,9 +114,12 @@ def reconstruct(
 
 def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
     """Layers behind the first cut whose outputs can be shifted and whose inputs are few enough."""
+    graph = coupling.walk.graph
+    if any(node.op_type in _NO_TENSORS for node in graph.nodes):
+        return []
     layers = linear_layers(coupling)
     first = [layer.y for layer in layers if not kept_inputs(coupling, layer, keep).all()]
-    changed = downstream(coupling.walk.graph, first)
+    changed = downstream(graph, first)
     return [
         layer
         for layer in layers
@@ -226,10 +234,16 @@ class _Sweep:
 
     def _memory(self, place: Landing, width: int) -> Rows | None:
         """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
-        if place.other and place.other not in self.now.get(0, [place.other]):
+        if place.other and not self._same_shape(place):
             return None
         rows = positions_per_sample(width, self.samples) * self.samples
         return Rows() if place.rectified and rows * width <= MOST_ELEMENTS else None
+
+    def _same_shape(self, place: Landing) -> bool:
+        """Whether the sum's other operand is known by now, and is not broadcast or broadcasting."""
+        other = self.now.get(0, [place.other]).get(place.other)
+        shapes = self.coupling.walk.walker.shapes
+        return other is not None and shapes.get(place.other) == shapes.get(place.value)
 
     def _behind(
         self, layer: Linear, place: Landing, number: int, sample: Sample, added: FloatArray

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_scsp.couple.cover import Demand, fewest
 from onnx_scsp.couple.walk import Walk
-from onnx_scsp.types import AnyArray, BoolArray, Chain, ChannelGroup, IntArray, Layer
+from onnx_scsp.types import (
+    AnyArray,
+    BoolArray,
+    Chain,
+    ChannelGroup,
+    FloatArray,
+    IntArray,
+    Layer,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,14 +52,26 @@ def whole_macs(costs: Iterable[CostTerm]) -> int:
 
 
 def floor_macs(
-    costs: Iterable[CostTerm], groups: Iterable[ChannelGroup], offsets: Mapping[str, int]
+    costs: Iterable[CostTerm],
+    demands: Iterable[Demand],
+    groups: tuple[ChannelGroup, ...],
+    offsets: Mapping[str, int],
 ) -> int:
-    """MACs when every group keeps one unit of each profile."""
-    groups = tuple(groups)
-    keep = np.zeros(sum(group.n_units for group in groups), bool)
-    for group in groups:
-        keep[offsets[group.id] + np.unique(group.profile, return_index=True)[1]] = True
+    """MACs with as few units as leave no axis and no group empty."""
+    costs = tuple(costs)
+    n_units = sum(group.n_units for group in groups)
+    keep = fewest(demands, groups, offsets, _macs_by_unit(costs, n_units))
     return round(sum(term.macs_with(keep) for term in costs))
+
+
+def _macs_by_unit(costs: Iterable[CostTerm], n_units: int) -> FloatArray:
+    """MACs of the slices that belong to each unit; what two units share counts for both."""
+    result = np.zeros(n_units)
+    for term in costs:
+        for units in term.vectors:
+            owned = np.bincount(units[units >= 0], minlength=n_units)
+            result += owned * (term.macs / max(units.size, 1))
+    return result
 
 
 def count_params(walked: Walk) -> int:

@@ -19,6 +19,7 @@ from onnx_scsp.couple.census import (
 from onnx_scsp.couple.chains import find_chains
 from onnx_scsp.couple.close import Closure, close
 from onnx_scsp.couple.components import Edges, components
+from onnx_scsp.couple.cover import Demand, find_demands
 from onnx_scsp.couple.profiles import by_first_use, profiles
 from onnx_scsp.couple.walk import Walk, walk
 from onnx_scsp.errors import ConfigError
@@ -55,6 +56,7 @@ class Coupling:
             equal parts of another axis (`across`) are cut at other places each.
         across: Constant name -> that axis, for constants that have such an array.
         costs: MACs terms.
+        demands: Sets of units of which one has to stay, lest an axis be left empty.
     """
 
     model: Model
@@ -66,6 +68,7 @@ class Coupling:
     tensors: Mapping[str, Mapping[str, Mapping[int, IntArray]]]
     across: Mapping[str, int]
     costs: tuple[CostTerm, ...]
+    demands: tuple[Demand, ...]
 
     @property
     def macs(self) -> int:
@@ -117,6 +120,7 @@ def find_coupling(
         walked, closure, members, across, costs, ids, offsets_list, sizes, global_of, number
     )
     tensors = _tensors(members)
+    demands = find_demands(tensors, activations, groups, offsets)
     group_map = GroupMap(
         model_sha256=model.sha256,
         groups=groups,
@@ -125,11 +129,21 @@ def find_coupling(
         layers=list_layers(walked, chains, tensors, costs, np.repeat(ids, sizes)),
         ops_without_rule=walked.ops_without_rule,
         macs=whole_macs(costs),
-        floor_macs=floor_macs(costs, groups, offsets),
+        floor_macs=floor_macs(costs, demands, groups, offsets),
         params=count_params(walked),
     )
-    n_units = int(sum(sizes))
-    return Coupling(model, group_map, walked, offsets, n_units, activations, tensors, across, costs)
+    return Coupling(
+        model,
+        group_map,
+        walked,
+        offsets,
+        int(sum(sizes)),
+        activations,
+        tensors,
+        across,
+        costs,
+        demands,
+    )
 
 
 def quantised_reader(coupling: Coupling, members: Iterable[Member]) -> str:

@@ -178,7 +178,7 @@ def _visit(
         for n in node.inputs
         if n and n not in facts.activations and n not in constants and n not in walker.values
     ]
-    if node.captured:
+    if node.has_body:
         _refuse(site, incoming, FreezeReason.SUBGRAPH, "hands channels to a subgraph")
     elif rule is None:
         missing.add(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)

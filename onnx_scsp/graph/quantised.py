@@ -80,6 +80,8 @@ _CODINGS: Mapping[tuple[str, int], Coding] = MappingProxyType(
         ("QLinearAdd", 3): Coding((4,), 5, 0),
         ("QLinearMul", 0): Coding((1,), 2, 0),
         ("QLinearMul", 3): Coding((4,), 5, 0),
+        ("QLinearWhere", 1): Coding((2,), 3, 0),
+        ("QLinearWhere", 4): Coding((5,), 6, 0),
     }
 )
 """(Operator, input place) -> coding, where attributes do not matter."""

@@ -52,6 +52,12 @@ class NodeView:
                 return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         return default
 
+    @property
+    def has_body(self) -> bool:
+        """Whether the node runs a graph of its own (If, Loop, Scan)."""
+        bodies = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        return any(attribute.type in bodies for attribute in self.proto.attribute)
+
     def has_attr(self, name: str) -> bool:
         """Whether the attribute is present."""
         return any(attribute.name == name for attribute in self.proto.attribute)

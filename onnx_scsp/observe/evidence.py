@@ -27,7 +27,7 @@ from onnx_scsp.couple import Coupling
 from onnx_scsp.evaluate import Gaps
 from onnx_scsp.graph.session import InferenceSession, open_variant, run_session
 from onnx_scsp.observe.elimination import Elimination, Read, eliminate
-from onnx_scsp.observe.layers import input_units
+from onnx_scsp.observe.layers import downstream, input_units
 from onnx_scsp.observe.statistics import Batch, LayerStatistics, Progress, collect
 from onnx_scsp.observe.weights import WorkingCopy
 from onnx_scsp.types import FloatArray, IntArray
@@ -36,6 +36,8 @@ LEVELS = (0.9, 0.75, 0.55, 0.35)
 """Shares of a pool at which the whole network is measured."""
 _MEASURING_MACS = 2e12
 """About what all measurements together may cost; fewer samples where a network is large."""
+_COUNTS_VALUES = frozenset({"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"})
+"""Operators whose output has as many entries as some values say."""
 _FEWEST_SAMPLES, _MOST_SAMPLES = 16, 256
 
 
@@ -58,7 +60,11 @@ class PoolEvidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """All pools, in the planner's order; None where nothing that can be observed reads a pool."""
+    """All pools, in the planner's order.
+
+    Attributes:
+        pools: None for a pool that has one unit or that nothing reads which can be observed.
+    """
 
     pools: tuple[PoolEvidence | None, ...]
 
@@ -90,11 +96,13 @@ def gather_evidence(
         Evidence per pool.
     """
     found = collect(coupling, batches, samples, seed=seed, threads=threads, progress=progress)
+    measured = measured and bool(outputs_of_known_size(coupling))
     judge = _Judge(coupling, batches, len(pools), threads) if measured else None
     result: list[PoolEvidence | None] = []
     for place, units in enumerate(pools):
         progress("measuring groups", place, len(pools))
-        reads = reads_of(coupling, units, found)
+        # a unit one of a kind has no equals to make up for it
+        reads = reads_of(coupling, units, found) if units.size > 1 else ()
         result.append(_observe(reads, units.size, judge) if reads else None)
     progress("measuring groups", len(pools), len(pools))
     return Evidence(tuple(result))
@@ -151,6 +159,14 @@ def _observe(reads: tuple[Read, ...], size: int, judge: _Judge | None) -> PoolEv
     return PoolEvidence(way.order, way.loss, np.asarray(damage), reads)
 
 
+def outputs_of_known_size(coupling: Coupling) -> list[str]:
+    """Graph outputs whose size does not depend on the values: only these can be compared."""
+    graph = coupling.walk.graph
+    loose = [name for n in graph.nodes if n.op_type in _COUNTS_VALUES for name in n.outputs if name]
+    varying = downstream(graph, loose)
+    return [name for name in graph.outputs if name not in varying]
+
+
 class _Judge:
     """Measures what a repaired cut of one pool does to the network's outputs."""
 
@@ -164,8 +180,9 @@ class _Judge:
         samples = int(min(max(afford, _FEWEST_SAMPLES), _MOST_SAMPLES))
         # the last samples, because the statistics weigh all alike and any will do
         self._batches = _last(batches, samples)
+        self._names = outputs_of_known_size(coupling)
         with self._open(coupling.model.proto) as session:
-            self._outputs = [run_session(session, batch) for batch in self._batches]
+            self._outputs = [run_session(session, b, self._names) for b in self._batches]
 
     def _open(self, proto: onnx.ModelProto) -> AbstractContextManager[InferenceSession]:
         return open_variant(proto, self._coupling.model, threads=self._threads, optimise=True)

@@ -89,6 +89,8 @@ def collect(
     """
     graph, constants = coupling.walk.graph, coupling.walk.constants
     layers = [x for x in linear_layers(coupling) if x.inputs // x.groups * x.taps <= LARGEST_GRAM]
+    if not layers:
+        return {}
     gathered = [_Gathering(x, landing(graph, constants, x), samples, seed) for x in layers]
     wanted = dict.fromkeys(
         name for each in gathered for name in (each.layer.x, each.layer.y, each.landing.value)

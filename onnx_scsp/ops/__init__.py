@@ -24,7 +24,7 @@ from onnx_scsp.ops import (
 )
 from onnx_scsp.ops.rule import OpRule, RuleTable
 
-__all__ = ["RULES", "OpRule", "RuleTable", "rule_table"]
+__all__ = ["RULES", "OpRule", "RuleTable", "approximating", "rule_table"]
 
 
 def rule_table(rules: Iterable[OpRule]) -> RuleTable:
@@ -69,3 +69,17 @@ RULES: RuleTable = rule_table(
     )
 )
 """The operators that the package knows. Extend a copy: `RULES | rule_table((my_rule,))`."""
+
+
+def approximating(rules: RuleTable) -> RuleTable:
+    """The same table, with rules that cut what normalises over channels.
+
+    Args:
+        rules: A table; where it departs from the package's own, it stays as it is.
+
+    Returns:
+        A read-only table.
+    """
+    looser = rule_table(norm.APPROXIMATE_RULES)
+    own = {key: rule for key, rule in looser.items() if rules.get(key) is RULES[key]}
+    return MappingProxyType({**rules, **own})

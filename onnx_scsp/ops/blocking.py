@@ -32,3 +32,20 @@ def freeze_inputs(site: Site, followed: Collection[int], detail: str, reason: Fr
     for index, name in enumerate(site.node.inputs):
         if name in site.facts.activations and index not in followed:
             site.freeze(site.x(index).labels, reason, detail)
+
+
+def block_unknown(site: Site, index: int) -> bool:
+    """Freezes channels where an input that spells their number is unknown before run time.
+
+    Args:
+        site: The node.
+        index: The input.
+
+    Returns:
+        Whether the node is blocked.
+    """
+    if site.knows(index) or not site.x(0).varying:
+        return False
+    detail = f"'{site.node.inputs[index]}', which spells its sizes, is unknown before run time"
+    block(site, detail, FreezeReason.DYNAMIC_VALUE)
+    return True

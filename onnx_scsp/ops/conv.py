@@ -17,13 +17,22 @@ from onnx_scsp.types import FreezeReason, IntArray
 
 def _conv(site: Site) -> None:
     """W is (O, C/G, *kernel)."""
+    _convolve(site, 1)
+
+
+def channels_last(site: Site) -> None:
+    """The same weight, on images whose channels lie on the last axis."""
+    _convolve(site, len(site.shape(0)) - 1)
+
+
+def _convolve(site: Site, axis: int) -> None:
     if not _has_weight(site):
         return
     x, shape = site.x(0), site.shape(1)
     groups = int(site.attr("group", 1))
     out_channels, fan_in, kernel = shape[0], shape[1], int(np.prod(shape[2:]))
-    incoming = site.vector(x, 1)
-    outer = float(np.prod(site.out_shape()[2:]) * site.out_shape()[0] * kernel)
+    incoming = site.vector(x, axis)
+    outer = float(np.prod(site.out_shape()) // site.out_shape()[axis] * kernel)
     if groups > 1 and fan_in == 1:
         source = np.repeat(incoming, out_channels // groups)
         out = source if out_channels == groups else site.fresh(out_channels)
@@ -40,7 +49,7 @@ def _conv(site: Site) -> None:
         site.makes(1, 0, out)
         site.cost(outer, out, rows[0])
     _bias(site, out)
-    site.emit(out.reshape(1, -1, *(1,) * (len(x.shape) - 2)))
+    site.emit(out.reshape([-1 if place == axis else 1 for place in range(len(x.shape))]))
 
 
 def _conv_transpose(site: Site) -> None:
@@ -97,8 +106,9 @@ def _bias(site: Site, out: IntArray) -> None:
 def _mend(mend: Mend) -> None:
     """A depthwise convolution has as many groups as it has input channels."""
     groups = int(mend.node.attr("group", 1))
-    channels = mend.in_shape(0)[1]
-    if groups > 1 and mend.old_shapes[mend.node.inputs[0]][1] == groups and channels != groups:
+    axis = -1 if mend.node.attr("channels_last", 0) else 1
+    channels = mend.in_shape(0)[axis]
+    if groups > 1 and mend.old_shapes[mend.node.inputs[0]][axis] == groups and channels != groups:
         mend.attributes["group"] = channels
 
 

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from onnx_scsp.ops.blocking import block_unknown
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
@@ -13,6 +14,8 @@ from onnx_scsp.types import AnyArray, FreezeReason, IntArray
 
 
 def _reshape(site: Site) -> None:
+    if block_unknown(site, 1):
+        return
     site.emit(reshape_labels(site.x(0), site.out_shape()))
 
 
@@ -87,6 +90,8 @@ def _transpose(site: Site) -> None:
 
 def _expand(site: Site) -> None:
     """Entries along an axis that grows from 1 are new slots: they may go with their neighbours."""
+    if block_unknown(site, 1):
+        return
     x, shape = site.x(0), site.out_shape()
     labels = x.labels.reshape((1,) * (len(shape) - len(x.shape)) + x.labels.shape)
     old = (1,) * (len(shape) - len(x.shape)) + x.shape

@@ -57,6 +57,27 @@ def _last_axes(site: Site) -> None:
         site.emit(x.labels)
 
 
+def _over_what_stays(site: Site) -> None:
+    """LayerNormalization over channels, one scale each: a cut leaves statistics of what stays."""
+    x = site.x(0)
+    last = len(x.shape) - 1
+    vectors = [index for index in (1, 2) if site.has(index)]
+    followed = (
+        x.varying == (last,)
+        and int(site.attr("axis", -1)) % len(x.shape) == last
+        and all(site.is_const(index) and len(site.shape(index)) == 1 for index in vectors)
+        and not any(site.node.outputs[1:])
+    )
+    if not followed:
+        _last_axes(site)
+        return
+    labels = site.vector(x, last)
+    for index in vectors:
+        site.scales(index, 0, labels)
+    site.curve(labels)
+    site.emit(labels.reshape((1,) * last + (-1,)))
+
+
 def _over_axes(site: Site) -> None:
     """MeanVarianceNormalization (`axes`) and LpNormalization (`axis`)."""
     x = site.x(0)
@@ -101,3 +122,12 @@ RULES = (
         "channels on the normalised axes stay; on other axes they pass",
     ),
 )
+
+APPROXIMATE_RULES = (
+    OpRule(
+        ("LayerNormalization",),
+        _over_what_stays,
+        "normalises over the channels that stay",
+    ),
+)
+"""In place of the rules above, where a result need not be the original with channels masked."""

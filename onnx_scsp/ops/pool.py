@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_scsp.ops.blocking import block_unknown
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Site
@@ -26,6 +27,8 @@ def _per_channel(site: Site) -> None:
 
 def _resize(site: Site) -> None:
     """Resizing an axis that carries channels blocks them."""
+    if block_unknown(site, 3):
+        return
     x, out = site.x(0), site.out_shape()
     if any(x.shape[axis] != out[axis] for axis in x.varying):
         detail = "resizes the channel axis"

@@ -80,6 +80,25 @@ def _pool(site: Site) -> None:
         _POOL.couple(site.seen_as("AveragePool", (0,)))
 
 
+def _conv(site: Site) -> None:
+    """The runtime's own QLinearConv may have its channels on the last axis."""
+    _round(site, (0,))
+    sibling = site.seen_as("Conv", (0, 3, 8))
+    if site.attr("channels_last", 0):
+        conv.channels_last(sibling)
+    else:
+        _CONV.couple(sibling)
+
+
+def _max_pool(site: Site) -> None:
+    """NhwcMaxPool: windows slide over all axes but the first and the last."""
+    x = site.x(0)
+    if set(x.varying) - {len(x.shape) - 1}:
+        block(site, "channels do not lie on its last axis", FreezeReason.NOT_CHANNEL_AXIS)
+        return
+    site.emit(x.labels)
+
+
 def _softmax(site: Site) -> None:
     """The operator set whose Softmax is meant is an attribute."""
     sibling = site.seen_as("Softmax", (0,), opset=int(site.attr("opset", 1)))
@@ -124,6 +143,20 @@ MICROSOFT_RULES = (
         ("QuantizeLinear", "DequantizeLinear"),
         _convert,
         "elementwise; scales per channel are cut",
+        domain=_MICROSOFT,
+    ),
+    OpRule(
+        ("QLinearConv",),
+        _conv,
+        "as Conv, channels first or last; scales per filter are cut along",
+        _CONV.mend,
+        _MICROSOFT,
+    ),
+    OpRule(("NhwcMaxPool",), _max_pool, "every channel on its own", domain=_MICROSOFT),
+    OpRule(
+        ("QLinearWhere",),
+        _like(pointwise.RULES, "Where", 0, 1, 4),
+        "as Where",
         domain=_MICROSOFT,
     ),
     OpRule(

@@ -195,6 +195,15 @@ class Site:
         name = self.node.input(index)
         return self._walker.values.get(name) if self._is_static.get(name, True) else None
 
+    def knows(self, index: int) -> bool:
+        """Whether the value of input `index` can be followed, under stand-ins where it is dynamic.
+
+        What an operator that no shape arithmetic covers has made (an If, say) is known only to the
+        run that it is made in.
+        """
+        name = self.node.input(index)
+        return not name or name in self._walker.values or name in self._constants
+
     def x(self, index: int = 0) -> Labelled:
         """Labels of activation `index`; a constant or shape value has one frozen label."""
         name = self.node.inputs[index]

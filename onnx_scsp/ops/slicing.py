@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_scsp.ops.blocking import block_unknown
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
@@ -47,6 +48,8 @@ def _split(site: Site) -> None:
     x = site.x(0)
     axis = int(site.attr("axis", 0)) % len(x.shape)
     splits_channels = axis in x.varying
+    if splits_channels and block_unknown(site, 1):
+        return
     labels = site.distinct(x.labels) if splits_channels else x.labels
     start = 0
     for index, name in enumerate(site.node.outputs):

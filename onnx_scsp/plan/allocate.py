@@ -1,91 +1,197 @@
-"""How many units each pool keeps: a ratio everywhere, or a global budget.
+"""How many units each lot keeps: a ratio everywhere, or a global budget.
 
-Global: start from everything; again and again take one step from the pool where
+Ratio: within a group, every lot is rounded down, then the largest remainders up (ties: the
+worthiest units) until the group keeps as near to its share as the allowed counts permit.
 
-    (curve[k'] - curve[k]) / (cost saved by going from k to k')
+Global: start from everything; again and again take one step from the lot where
+
+    (curve[t'] - curve[t]) / (cost saved by going from t to t')
 
 is smallest (curves come as damage: -readers log(kept share), see `planner`), until the cost is
 within the budget; then give back, dearest loss first, what still fits. Methods that bring a
-network-wide scale of their own (`per_cost=False`) leave the cost out of the comparison.
+network-wide scale of their own (`per_cost=False`) leave the cost out of the comparison. A step that
+leaves a demand unmet (`Needs`) is not taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from onnx_scsp.plan.cost import CostModel, Pool
-from onnx_scsp.types import FloatArray
+from onnx_scsp.plan.cost import CostModel
+from onnx_scsp.plan.lots import Lot, spread
+from onnx_scsp.plan.needs import Needs
+from onnx_scsp.types import BoolArray, FloatArray
 
 
-def by_ratio(pools: list[Pool], ratio: float) -> list[int]:
-    """The allowed count nearest to `ratio` x size in every pool, ties upwards."""
-    result = []
-    for pool in pools:
-        wanted = ratio * pool.size
-        result.append(min(reversed(pool.allowed), key=lambda k: round(abs(k - wanted), 9)))
-    return result
+def by_ratio(lots: list[Lot], ratio: float, needs: Needs) -> list[int]:
+    """Counts whose sum over each group is the nearest to `ratio` x its size, ties upwards.
+
+    Args:
+        lots: The lots.
+        ratio: Share of units that stays.
+        needs: What has to stay.
+
+    Returns:
+        Kept units per lot.
+    """
+    wanted = [ratio * lot.size for lot in lots]
+    counts = [
+        max((c for c in lot.allowed if c <= wish + 1e-9), default=lot.allowed[0])
+        for lot, wish in zip(lots, wanted, strict=True)
+    ]
+    while (mask := needs.unmet(spread(lots, counts, needs.n_pools))) is not None:
+        _raise_one(lots, counts, wanted, _owners(lots, mask))
+    by_group: dict[str, list[int]] = {}
+    for index, lot in enumerate(lots):
+        by_group.setdefault(lot.group, []).append(index)
+    for mine in by_group.values():
+        goal = sum(wanted[index] for index in mine)
+        while _raise_one(lots, counts, wanted, mine, goal - sum(counts[i] for i in mine)):
+            pass
+    return counts
+
+
+def _owners(lots: list[Lot], mask: BoolArray) -> list[int]:
+    """Lots that hold units of any of these pools."""
+    return [index for index, lot in enumerate(lots) if mask[lot.order].any()]
+
+
+def _raise_one(
+    lots: list[Lot],
+    counts: list[int],
+    wanted: list[float],
+    candidates: Iterable[int],
+    lack: float = np.inf,
+) -> bool:
+    """Raises the count with the largest remainder by one step that does not overshoot `lack`."""
+    options = []
+    for index in candidates:
+        lot, count = lots[index], counts[index]
+        larger = lot.above(count)
+        if larger is not None and round(larger - count - lack - abs(lack), 9) <= 0:
+            remainder = (wanted[index] - count) / (larger - count)
+            worth = float(lot.worth[lot.size - larger : lot.size - count].mean())
+            options.append((round(remainder, 9), worth, -index, larger))
+    if not options:
+        return False
+    *_, place, larger = max(options)
+    counts[-place] = larger
+    return True
 
 
 def by_budget(
-    pools: list[Pool], curves: list[FloatArray], cost: CostModel, limit: float, per_cost: bool
+    lots: list[Lot],
+    curves: list[FloatArray],
+    cost: CostModel,
+    limit: float,
+    per_cost: bool,
+    needs: Needs,
 ) -> list[int] | None:
     """Counts whose cost is within `limit`, or None where even the smallest counts exceed it.
 
     Args:
-        pools: The pools.
-        curves: Loss over k, one array (size + 1,) per pool.
+        lots: The lots.
+        curves: Loss over t, one array (size + 1,) per lot.
         cost: Cost of a choice of counts.
         limit: The budget.
         per_cost: Whether losses are divided by the cost they save.
+        needs: What has to stay.
 
     Returns:
-        Kept units per pool.
+        Kept units per lot.
     """
-    k = np.array([pool.size for pool in pools], float)
-    if cost.total(smallest(pools)) > limit:
+    least = smallest(lots, cost, needs)
+    if cost.total(spread(lots, least, needs.n_pools)) > limit:
         return None
+    counts = [lot.size for lot in lots]
+    k = spread(lots, counts, needs.n_pools)
+    stuck: set[int] = set()
     while cost.total(k) > limit:
+        step = _best_step(lots, curves, cost.gradient(k), counts, per_cost, stuck)
+        if step is None:  # what went first stands in the way of what saves more
+            counts = least
+            break
+        index, smaller = step
+        fewer = k + _change(lots[index], counts[index], smaller, needs.n_pools)
+        if needs.unmet(fewer) is not None:
+            stuck.add(index)  # counts only fall, so that the demand never comes to be met
+            continue
+        counts[index], k = smaller, fewer
+    return _give_back(lots, curves, cost, limit, counts, needs)
+
+
+def _best_step(
+    lots: list[Lot],
+    curves: list[FloatArray],
+    gradient: FloatArray,
+    counts: list[int],
+    per_cost: bool,
+    stuck: set[int],
+) -> tuple[int, int] | None:
+    """Lot and next smaller count of the step with the smallest score."""
+    best, best_score = None, np.inf
+    for index, lot in enumerate(lots):
+        smaller = None if index in stuck else lot.below(counts[index])
+        if smaller is None:
+            continue
+        loss = float(curves[index][smaller] - curves[index][counts[index]])
+        if per_cost:
+            going = lot.order[lot.size - counts[index] : lot.size - smaller]
+            score = loss / max(float(gradient[going].sum()), 1e-300)
+        else:
+            score = loss / (counts[index] - smaller)
+        if score < best_score:
+            best, best_score = (index, smaller), score
+    return best
+
+
+def _change(lot: Lot, count: int, target: int, n_pools: int) -> FloatArray:
+    """Change of the pools' counts when a lot goes from one count to another."""
+    first, last = sorted((lot.size - count, lot.size - target))
+    sign = 1 if target > count else -1
+    return sign * np.bincount(lot.order[first:last], minlength=n_pools).astype(float)
+
+
+def smallest(lots: list[Lot], cost: CostModel, needs: Needs) -> list[int]:
+    """The smallest counts that meet all demands, cheapest steps up first."""
+    counts = [lot.allowed[0] for lot in lots]
+    k = spread(lots, counts, needs.n_pools)
+    while (mask := needs.unmet(k)) is not None:
         gradient = cost.gradient(k)
-        best, target, best_score = -1, 0, np.inf
-        for index, pool in enumerate(pools):
-            smaller = pool.below(int(k[index]))
-            if smaller is None:
-                continue
-            score = _score(curves[index], int(k[index]), smaller, gradient[index], per_cost)
-            if score < best_score:
-                best, target, best_score = index, smaller, score
-        k[best] = target
-    return [int(count) for count in _give_back(pools, curves, cost, limit, k)]
-
-
-def smallest(pools: list[Pool]) -> FloatArray:
-    """The smallest allowed counts."""
-    return np.array([pool.allowed[0] for pool in pools], float)
-
-
-def _score(curve: FloatArray, k: int, smaller: int, gradient: float, per_cost: bool) -> float:
-    loss = float(curve[smaller] - curve[k])
-    if not per_cost:
-        return loss / (k - smaller)
-    return loss / max(gradient * (k - smaller), 1e-300)
+        options = []
+        for index in _owners(lots, mask):
+            larger = lots[index].above(counts[index])
+            if larger is not None:
+                change = _change(lots[index], counts[index], larger, needs.n_pools)
+                options.append((float(gradient @ change), index, larger))
+        _, index, larger = min(options)
+        k = k + _change(lots[index], counts[index], larger, needs.n_pools)
+        counts[index] = larger
+    return counts
 
 
 def _give_back(
-    pools: list[Pool], curves: list[FloatArray], cost: CostModel, limit: float, k: FloatArray
-) -> FloatArray:
+    lots: list[Lot],
+    curves: list[FloatArray],
+    cost: CostModel,
+    limit: float,
+    counts: list[int],
+    needs: Needs,
+) -> list[int]:
     """Raises counts by one step where the budget still has room, largest loss first."""
     while True:
+        k = spread(lots, counts, needs.n_pools)
         options = []
-        for index, pool in enumerate(pools):
-            larger = next((count for count in pool.allowed if count > k[index]), None)
+        for index, lot in enumerate(lots):
+            larger = lot.above(counts[index])
             if larger is not None:
-                gain = float(curves[index][int(k[index])] - curves[index][larger])
-                options.append((-gain / (larger - k[index]), index, larger))
+                gain = float(curves[index][counts[index]] - curves[index][larger])
+                options.append((-gain / (larger - counts[index]), index, larger))
         for _, index, larger in sorted(options):
-            trial = k.copy()
-            trial[index] = larger
-            if cost.total(trial) <= limit:
-                k = trial
+            if cost.total(k + _change(lots[index], counts[index], larger, needs.n_pools)) <= limit:
+                counts[index] = larger
                 break
         else:
-            return k
+            return counts

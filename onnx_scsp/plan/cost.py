@@ -29,7 +29,7 @@ class Pool:
         units: int (n,), the group's unit numbers.
         global_units: int (n,), the same, numbered over the network.
         step: Allowed counts are multiples of this (and n itself).
-        floor: Smallest allowed count.
+        floor: Smallest allowed count; 0 where the group's other pools may stay alone.
         n_readers: Tensors that read the pool's units.
         can_merge: Whether a survivor can take over readers. Not where a tensor's axis both makes
             and reads the units (tied weights): that would change what the survivor makes. Not where
@@ -53,13 +53,8 @@ class Pool:
     @property
     def allowed(self) -> tuple[int, ...]:
         """Counts that may stay, ascending."""
-        first = max(self.step, -(-self.floor // self.step) * self.step)
-        return (*range(first, self.size, self.step), self.size)
-
-    def below(self, k: int) -> int | None:
-        """The next smaller allowed count, or None."""
-        smaller = [count for count in self.allowed if count < k]
-        return smaller[-1] if smaller else None
+        step = min(self.step, self.size)
+        return (*range(-(-self.floor // step) * step, self.size, step), self.size)
 
 
 class CostModel:
@@ -157,7 +152,9 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
             mine = group.profile == profile
             units = np.flatnonzero(mine)
             step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
-            floor = max(1, int(np.ceil(min_share * units.size - 1e-9)))
+            # among several pools one may go: what the group keeps at least is seen to in `Needs`
+            alone = units.size == group.n_units
+            floor = least_units(units.size, min_share) if alone else int(min_share * units.size)
             offset = coupling.offsets[group.id]
             readers = sum(
                 member.role is Role.READS and bool(mine[member.units[member.units >= 0]].any())
@@ -169,7 +166,7 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
                     profile=profile,
                     units=units,
                     global_units=units + offset,
-                    step=min(step, units.size),
+                    step=step,
                     floor=floor,
                     n_readers=max(readers, 1),
                     can_merge=not (
@@ -178,6 +175,11 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
                 )
             )
     return pools
+
+
+def least_units(n_units: int, min_share: float) -> int:
+    """The smallest share of a set of units, rounded up, and at least one."""
+    return max(1, int(np.ceil(min_share * n_units - 1e-9)))
 
 
 def _is_tied(members: Iterable[Member]) -> bool:

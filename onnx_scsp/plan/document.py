@@ -165,6 +165,8 @@ def _read_config(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     ignore = config.get("ignore", [])
     if not isinstance(ignore, list) or not all(isinstance(item, str) for item in ignore):
         raise PlanError(f"{name}: config 'ignore' is no list of patterns")
+    if not isinstance(config.get("approximate", False), bool):
+        raise PlanError(f"{name}: config 'approximate' is neither true nor false")
     value = config.get("value", 0.0)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise PlanError(f"{name}: config 'value' is no number")

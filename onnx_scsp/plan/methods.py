@@ -63,6 +63,11 @@ Curve = Callable[[UnitTable, Tools], FloatArray]
 Picker = Callable[[UnitTable, int, Tools], Pick]
 
 
+def by_criterion(table: UnitTable, tools: Tools) -> FloatArray:
+    """Every unit's worth by the criterion."""
+    return tools.criterion(table)
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """One way to choose.
@@ -73,6 +78,8 @@ class Method:
         curve: Loss over k.
         pick: Who stays.
         per_cost: Whether the allocation weighs loss against saved cost (else loss alone decides).
+        worth: What each unit is worth, comparable between the tables of one group: it ranks units
+            that are one of a kind, among which `pick` has no choice.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Method:
     curve: Curve
     pick: Picker
     per_cost: bool = True
+    worth: Curve = by_criterion
 
 
 def _nested(order: IntArray, value: FloatArray) -> FloatArray:
@@ -248,8 +256,20 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 _output_aware_curve,
                 _output_aware_pick,
             ),
-            Method("l2", "baseline: units of smallest norm go", _l2_curve, _l2_pick),
-            Method("random", "baseline: random units go", _random_curve, _random_pick),
+            Method(
+                "l2",
+                "baseline: units of smallest norm go",
+                _l2_curve,
+                _l2_pick,
+                worth=lambda table, _: magnitude(table),
+            ),
+            Method(
+                "random",
+                "baseline: random units go",
+                _random_curve,
+                _random_pick,
+                worth=lambda table, tools: tools.rng.random(table.n_units),
+            ),
         )
     }
 )

@@ -16,7 +16,9 @@ from onnx_scsp.partition import CLUSTERERS, Clusterer
 from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
+from onnx_scsp.plan.lots import Lot, make_lots, spread
 from onnx_scsp.plan.methods import METHODS, Method, Tools
+from onnx_scsp.plan.needs import Needs, find_needs
 from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan, UnitTable
 
 SCHEMA = 1
@@ -82,16 +84,17 @@ def plan_cuts(
     chosen = _choose(config, choices or Choices())
     if not coupling.map.groups:
         raise ModelError(_nothing_to_prune(coupling))
-    pools = make_pools(coupling, config.align, config.min_share)
     tables = _tables(coupling, progress)
     if observe is not None:
-        chosen = replace(chosen, evidence=observe([pool.global_units for pool in pools]))
-    counts = _counts(coupling, config, chosen, pools, tables, progress)
+        units = [table.units + coupling.offsets[table.group] for table in tables]
+        chosen = replace(chosen, evidence=observe(units))
+    choice = _allocation(coupling, config, chosen, tables, config.align, config.min_share)
+    counts = _counts(coupling, config, chosen, choice, tables, progress)
     picked = [
-        _pick(pool, table, count, config, chosen, progress, place, len(pools))
-        for place, (pool, table, count) in enumerate(zip(pools, tables, counts, strict=True))
+        _pick(pool, table, count, config, chosen, progress, place, len(tables))
+        for place, (pool, table, count) in enumerate(zip(choice.pools, tables, counts, strict=True))
     ]
-    cuts = _cuts(coupling, pools, picked)
+    cuts = _cuts(coupling, choice.pools, tables, picked)
     return PrunePlan(
         schema=SCHEMA,
         model_sha256=coupling.map.model_sha256,
@@ -143,37 +146,88 @@ def _tables(coupling: Coupling, progress: Progress) -> list[UnitTable]:
     return tables
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Allocation:
+    """What counts are chosen for, and what bounds them."""
+
+    pools: list[Pool]
+    lots: list[Lot]
+    needs: Needs
+    cost: CostModel
+    worth: list[FloatArray]
+
+    def total(self, counts: list[int]) -> float:
+        """Cost when the lots keep this many units."""
+        return self.cost.total(spread(self.lots, counts, len(self.pools)))
+
+
+def _allocation(
+    coupling: Coupling,
+    config: PruneConfig,
+    chosen: _Chosen,
+    tables: list[UnitTable],
+    align: int,
+    min_share: float,
+) -> _Allocation:
+    pools = make_pools(coupling, align, min_share)
+    needs = find_needs(coupling, pools, min_share)
+    cost = (params_model if config.target == "params" else macs_model)(coupling, pools)
+    worth = [chosen.method.worth(table, chosen.tools(p)) for p, table in enumerate(tables)]
+    whole = np.array([pool.size for pool in pools], float)
+    saved = cost.gradient(whole) if chosen.method.per_cost else np.ones(len(pools))
+    return _Allocation(pools, make_lots(coupling, pools, needs, worth, saved), needs, cost, worth)
+
+
 def _counts(
     coupling: Coupling,
     config: PruneConfig,
     chosen: _Chosen,
-    pools: list[Pool],
+    choice: _Allocation,
     tables: list[UnitTable],
     progress: Progress,
 ) -> list[int]:
+    """Kept units per pool."""
+    lots, needs, cost = choice.lots, choice.needs, choice.cost
     if config.target == "ratio":
-        return by_ratio(pools, config.value)
-    cost = (macs_model if config.target == "macs" else params_model)(coupling, pools)
-    whole = cost.total(np.array([pool.size for pool in pools], float))
-    _check_floor(coupling, config, cost, pools, whole)
+        counts = by_ratio(lots, config.value, needs)
+        return [int(count) for count in spread(lots, counts, len(tables))]
+    whole = choice.total([lot.size for lot in lots])
+    _check_floor(coupling, config, chosen, choice, tables, whole)
     curves = []
-    for done, (pool, table) in enumerate(zip(pools, tables, strict=True)):
-        progress("measuring loss curves", done, len(tables))
-        curves.append(_curve(chosen, pool, table, done))
-    progress("measuring loss curves", len(tables), len(tables))
-    counts = by_budget(pools, curves, cost, config.value * whole, chosen.method.per_cost)
-    if counts is None:
+    for done, lot in enumerate(lots):
+        progress("measuring loss curves", done, len(lots))
+        curves.append(_curve(lot, choice, tables, chosen))
+    progress("measuring loss curves", len(lots), len(lots))
+    limit = config.value * whole
+    found = by_budget(lots, curves, cost, limit, chosen.method.per_cost, needs)
+    if found is None:
         raise BudgetError(f"--{config.target} {config.value:g} cannot be reached")
-    return counts
+    return [int(count) for count in spread(lots, found, len(tables))]
 
 
-def _curve(chosen: _Chosen, pool: Pool, table: UnitTable, place: int) -> FloatArray:
-    """Damage over the number of units that stay; what was observed outweighs any estimate."""
-    tools = chosen.tools(place)
-    if tools.evidence is not None and chosen.method.per_cost:
-        return tools.evidence.damage
-    curve = chosen.method.curve(table, tools)
-    return _damage(curve, pool.n_readers) if chosen.method.per_cost else curve
+def _curve(lot: Lot, choice: _Allocation, tables: list[UnitTable], chosen: _Chosen) -> FloatArray:
+    """Loss over the lot's count, as damage where the method weighs it against the cost."""
+    method, places = chosen.method, list(dict.fromkeys(lot.order.tolist()))
+    if lot.pool is not None:
+        tools = chosen.tools(lot.pool)
+        if tools.evidence is not None and method.per_cost:
+            return tools.evidence.damage  # what was observed outweighs any estimate
+        curve = method.curve(tables[lot.pool], tools)
+    elif method.per_cost:
+        # units one of a kind are weighed against the whole group
+        group = [
+            w for pool, w in zip(choice.pools, choice.worth, strict=True) if pool.group == lot.group
+        ]
+        gone = np.concatenate([[0.0], np.cumsum(lot.worth)])[::-1]
+        curve = gone / max(sum(float(w.sum()) for w in group), 1e-300)
+    else:
+        curve = np.zeros(lot.size + 1)
+        for place in places:
+            own = method.curve(tables[place], chosen.tools(place))
+            left = (lot.order == place).sum() - np.cumsum(np.append(0, lot.order == place))
+            curve += own[left][::-1]
+    readers = max(choice.pools[place].n_readers for place in places)
+    return _damage(curve, readers) if method.per_cost else curve
 
 
 def _damage(curve: FloatArray, n_readers: int) -> FloatArray:
@@ -186,21 +240,31 @@ def _damage(curve: FloatArray, n_readers: int) -> FloatArray:
 
 
 def _check_floor(
-    coupling: Coupling, config: PruneConfig, cost: CostModel, pools: list[Pool], whole: float
+    coupling: Coupling,
+    config: PruneConfig,
+    chosen: _Chosen,
+    choice: _Allocation,
+    tables: list[UnitTable],
+    whole: float,
 ) -> None:
-    floor = cost.total(smallest(pools)) / whole
+    floor = _floor(choice) / whole
     if floor <= config.value:
         return
-    bottom = cost.total(np.ones(len(pools))) / whole
+    bottom = _floor(_allocation(coupling, config, chosen, tables, 1, 0.0)) / whole
+    few = "as few channels as leave no layer empty"
     advice = (
-        f"lower --min-share or --align (with one channel left per group {bottom:.3f} remains)"
+        f"lower --min-share or --align (with {few} {bottom:.3f} remains)"
         if bottom <= config.value
-        else f"even with one channel left per group {bottom:.3f} remains; {_blockers(coupling)}"
+        else f"even with {few} {bottom:.3f} remains; {_blockers(coupling)}"
     )
     raise BudgetError(
         f"--{config.target} {config.value:g} cannot be reached: at least {floor:.3f} remains "
         f"with --min-share {config.min_share:g} and --align {config.align}; {advice}"
     )
+
+
+def _floor(choice: _Allocation) -> float:
+    return choice.total(smallest(choice.lots, choice.cost, choice.needs))
 
 
 def _blockers(coupling: Coupling) -> str:
@@ -221,6 +285,16 @@ def _blockers(coupling: Coupling) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Picked:
+    """What becomes of one pool: units that stay, who takes over whom, and energy that is lost."""
+
+    keep: tuple[int, ...]
+    taken: Mapping[int, int]
+    scales: Mapping[int, float]
+    lost: float
+
+
 def _pick(
     pool: Pool,
     table: UnitTable,
@@ -230,10 +304,12 @@ def _pick(
     progress: Progress,
     place: int,
     total: int,
-) -> tuple[list[int], dict[int, int], dict[int, float], float]:
+) -> _Picked:
     progress("choosing channels", place, total)
     if count == pool.size:
-        return [int(unit) for unit in pool.units], {}, {}, 0.0
+        return _Picked(tuple(pool.units.tolist()), {}, {}, 0.0)
+    if count == 0:
+        return _Picked((), {}, {}, float(table.energy.sum()))
     pick = chosen.method.pick(table, count, chosen.tools(place))
     taken: dict[int, int] = {}
     scales: dict[int, float] = {}
@@ -241,30 +317,30 @@ def _pick(
         taken, scales = chosen.compensate(table, pick, config.merge_threshold)
     gone = np.setdiff1d(np.arange(table.n_units), pick.keep)
     lost = [row for row in gone if int(table.units[row]) not in taken]
-    whole = float(table.energy.sum())
-    score = float(table.energy[lost].sum()) / whole if whole > 0 and lost else 0.0
-    return [int(unit) for unit in table.units[pick.keep]], taken, scales, score
+    kept = tuple(table.units[pick.keep].tolist())
+    return _Picked(kept, taken, scales, float(table.energy[lost].sum()))
 
 
 def _cuts(
-    coupling: Coupling,
-    pools: list[Pool],
-    picked: list[tuple[list[int], dict[int, int], dict[int, float], float]],
+    coupling: Coupling, pools: list[Pool], tables: list[UnitTable], picked: list[_Picked]
 ) -> tuple[GroupCut, ...]:
     cuts = []
     for group in coupling.map.groups:
-        mine = [entry for pool, entry in zip(pools, picked, strict=True) if pool.group == group.id]
-        keep = sorted(unit for kept, *_ in mine for unit in kept)
+        mine = [place for place, pool in enumerate(pools) if pool.group == group.id]
+        found = [picked[place] for place in mine]
+        keep = sorted(unit for entry in found for unit in entry.keep)
         if len(keep) == group.n_units:
             continue
+        whole = sum(float(tables[place].energy.sum()) for place in mine)
+        lost = sum(entry.lost for entry in found)
         cuts.append(
             GroupCut(
                 group=group.id,
                 n_units=group.n_units,
                 keep=tuple(keep),
-                absorbed_by={r: s for _, taken, _, _ in mine for r, s in sorted(taken.items())},
-                scales={r: s for _, _, scales, _ in mine for r, s in sorted(scales.items())},
-                score=round(max(score for *_, score in mine), 6),
+                absorbed_by={r: s for entry in found for r, s in sorted(entry.taken.items())},
+                scales={r: s for entry in found for r, s in sorted(entry.scales.items())},
+                score=round(lost / whole, 6) if whole > 0 else 0.0,
             )
         )
     return tuple(cuts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,28 +99,28 @@ def probes(proto: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def outputs_of(
-    proto: onnx.ModelProto,
-    model: Model,
-    feeds: Mapping[str, AnyArray],
-    inner: Mapping[str, str],
-    threads: int,
-) -> dict[str, AnyArray]:
-    """Runs a variant of `model` once, without graph optimisation, its activations unrounded.
+@contextmanager
+def running(
+    proto: onnx.ModelProto, model: Model, inner: Mapping[str, str], threads: int
+) -> Iterator[Callable[[Mapping[str, AnyArray]], dict[str, AnyArray]]]:
+    """Opens a variant of `model`, without graph optimisation, its activations unrounded.
 
     Args:
         proto: The variant.
         model: The model whose external data it refers to.
-        feeds: Inputs.
         inner: Outputs to leave out -> inner values to look at instead.
         threads: Runtime threads.
 
-    Returns:
-        Value name -> array.
+    Yields:
+        Inputs -> value name -> array.
     """
     smooth = unrounded(proto)
     probed = with_probes(smooth, inner.values()) if inner else smooth
-    with open_variant(probed, model, threads=threads) as session:
-        results = run_session(session, feeds)
     hidden = set(inner) - set(inner.values())
-    return {name: array for name, array in results.items() if name not in hidden}
+    with open_variant(probed, model, threads=threads) as session:
+
+        def run(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+            results = run_session(session, feeds)
+            return {name: array for name, array in results.items() if name not in hidden}
+
+        yield run

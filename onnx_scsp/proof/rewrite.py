@@ -15,20 +15,23 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
+from onnx_scsp.proof.restrict import restrict_statistics
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
 
 Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
 
 
-def masked_twin(model: Model, plan: PrunePlan) -> onnx.ModelProto:
+def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.ModelProto:
     """The original with the readers' slices of the removed units zeroed.
 
     A unit that the plan lets another take over first adds its slices, scaled, to that one's. In a
-    quantised reader, its zero point stands for zero.
+    quantised reader, its zero point stands for zero. A normalisation over channels that the plan
+    cuts runs over those that stay.
 
     Args:
         model: The original.
         plan: The plan.
+        loud: Whether removed units also get large filters: nothing may depend on what they compute.
 
     Returns:
         A proto of the original's shapes that has to compute what the pruned model computes.
@@ -36,14 +39,21 @@ def masked_twin(model: Model, plan: PrunePlan) -> onnx.ModelProto:
     cuts = {cut.group: cut for cut in plan.cuts}
 
     def mask(array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
+        if member.role is Role.MAKES:
+            return _amplify(array, member, cuts[group.id])
         return _mask(array, member, cuts[group.id])
 
-    return _rewrite(
-        model,
-        ((g, m) for g in plan.groups if g.id in cuts for m in g.members if m.role is Role.READS),
-        mask,
-        centred=True,
-    )
+    touched = [(group, m) for group in plan.groups if group.id in cuts for m in group.members]
+    readers = [(group, member) for group, member in touched if member.role is Role.READS]
+    tied = {(member.tensor, member.axis) for _, member in readers}
+    makers = [
+        (group, member)
+        for group, member in touched
+        if loud and member.role is Role.MAKES and (member.tensor, member.axis) not in tied
+    ]
+    twin = _rewrite(model, [*makers, *readers], mask, centred=True)
+    restrict_statistics(twin, model, plan)
+    return twin
 
 
 def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
@@ -98,6 +108,16 @@ def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
     gone = set(range(cut.n_units)) - set(cut.keep)
     for unit in sorted(gone & set(places)):
         rows[places[unit]] = 0.0
+    return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
+
+
+def _amplify(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
+    """Filters of removed units become the largest filter, doubled, with either sign by turns."""
+    rows = np.moveaxis(array, member.axis, 0).astype(np.float64)
+    size = np.square(rows).reshape(len(rows), -1).sum(axis=1)
+    gone = np.flatnonzero((member.units >= 0) & ~np.isin(member.units, cut.keep))
+    sign = np.where(np.arange(gone.size) % 2, -2.0, 2.0)
+    rows[gone] = sign.reshape(-1, *(1,) * (rows.ndim - 1)) * rows[int(np.argmax(size))]
     return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
 
 

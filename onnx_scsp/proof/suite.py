@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
-import onnx
 
 from onnx_scsp.config import VerifyConfig
-from onnx_scsp.errors import ModelError, PlanError
+from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
-from onnx_scsp.proof.compare import Difference, difference, outputs_of, probes
+from onnx_scsp.proof.compare import Difference, difference
+from onnx_scsp.proof.oracles import check_oracles
 from onnx_scsp.proof.refit import check_only_values, put_back
-from onnx_scsp.proof.rewrite import masked_twin, permuted
 from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
 
-_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _FIDELITY_SAMPLES = 16
 _LARGEST_BATCH = 64
-_AMPLIFIED = 5.0
-"""Rounding in every layer, against one rounding step at the input."""
-_INPUT_SCALES = (1.0, 0.01)
-_MOST_RELAXED = 100.0
-"""However sensitive a network is, a larger difference is no rounding."""
 
 
 def verify_files(
@@ -73,7 +65,7 @@ def verify_files(
         dense = repaired or (put_back(a, b, plan) if plan.refit else a)
         if dense is not a:
             checks.append(check_only_values(a, dense, plan))
-        checks += _oracles(dense, b, plan, specs, config)
+        checks += check_oracles(dense, b, plan, specs, config)
     if macs is not None:
         planned, measured = macs
         same = abs(planned - measured) <= max(1, round(1e-6 * planned))
@@ -82,76 +74,6 @@ def verify_files(
     if all(check.passed for check in checks):
         checks += _fidelity(a, b, specs, data, config)
     return VerifyReport(tuple(checks))
-
-
-def _oracles(
-    a: Model, b: Model, plan: PrunePlan, specs: tuple[InputSpec, ...], config: VerifyConfig
-) -> list[Check]:
-    feeds = random_feeds(specs, config.seed + 1)
-    inner = probes(a.proto)
-    limit = config.half_tolerance if _is_half(a) else config.tolerance
-    run = partial(outputs_of, model=a, inner=inner, threads=config.threads)
-    try:
-        calm, dense, noise = _calmest(run, a, feeds, limit)
-        pruned = outputs_of(b.proto, b, calm, inner, config.threads)
-        twin = run(masked_twin(a, plan), feeds=calm)
-        moved = run(permuted(a, plan, config.seed), feeds=calm)
-    except ModelError as error:
-        return [Check("masked twin", False, detail=str(error))]
-    relaxed = min(max(limit, _AMPLIFIED * noise), _MOST_RELAXED * limit)
-    return [
-        _oracle("masked twin", difference(twin, pruned), relaxed, "removal equals masking"),
-        _oracle("permutation", difference(dense, moved), relaxed, "coupled channels are complete"),
-    ]
-
-
-def _calmest(
-    run: Callable[..., dict[str, AnyArray]], a: Model, feeds: Mapping[str, AnyArray], limit: float
-) -> tuple[Mapping[str, AnyArray], dict[str, AnyArray], float]:
-    """Inputs at which the network amplifies rounding least, its outputs there, and that noise.
-
-    Fewer or permuted channels add up in another order, which rounds differently; a network may
-    amplify that as it amplifies any noise. What one rounding step of the input does to the output
-    measures it.
-    """
-    found = []
-    for scale in _INPUT_SCALES:
-        scaled = {
-            name: (array * scale).astype(array.dtype)
-            if np.issubdtype(array.dtype, np.floating)
-            else array
-            for name, array in feeds.items()
-        }
-        dense = run(a.proto, feeds=scaled)
-        noise = difference(dense, run(a.proto, feeds=_nudged(scaled))).largest
-        found.append((scaled, dense, noise))
-        if _AMPLIFIED * noise <= limit:
-            break
-    return min(found, key=lambda entry: entry[2])
-
-
-def _nudged(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """The same inputs, every float changed by about one rounding step, up or down by turns."""
-    nudged: dict[str, AnyArray] = {}
-    for name, array in feeds.items():
-        if np.issubdtype(array.dtype, np.floating):
-            sign = np.resize(np.array([1.0, -1.0, -1.0, 1.0, 1.0]), array.size).reshape(array.shape)
-            step = sign * float(np.finfo(array.dtype).eps)
-            nudged[name] = (array * (1.0 + step)).astype(array.dtype)
-        else:
-            nudged[name] = array
-    return nudged
-
-
-def _oracle(name: str, found: Difference, limit: float, detail: str) -> Check:
-    passed = found.shapes_agree and found.finite and found.largest <= limit
-    return Check(name, passed, found.largest, limit, detail)
-
-
-def _is_half(model: Model) -> bool:
-    kinds = {tensor.data_type for tensor in model.proto.graph.initializer}
-    kinds |= {value.type.tensor_type.elem_type for value in model.proto.graph.input}
-    return bool(kinds & set(_HALF))
 
 
 def _fidelity(

@@ -184,7 +184,7 @@ def _totals(found: GroupMap, name: str) -> str:
     floor = found.floor_macs / found.macs if found.macs else 1.0
     text = (
         f"{name}: {found.macs:,} MACs, {found.params:,} parameters, {len(found.groups)} groups; "
-        f"with one unit left in each, {floor:.1%} of the MACs remain"
+        f"with as few channels as leave no layer empty, {floor:.1%} of the MACs remain"
     )
     if found.ops_without_rule:
         text += f"; operators without a rule: {', '.join(found.ops_without_rule)}"

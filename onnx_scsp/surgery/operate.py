@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from onnx_scsp.couple import Coupling, quantised_reader
+from onnx_scsp.couple.cover import first_unmet
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.patch import apply_patch
 from onnx_scsp.ops.rule import RuleTable
@@ -60,13 +61,6 @@ def check_plan(coupling: Coupling, plan: PrunePlan, *, same_graph: bool = False)
             )
     for cut in plan.cuts:
         group = known[cut.group]
-        kept_profiles = set(group.profile[np.array(cut.keep, np.int64)].tolist())
-        missing = set(group.profile.tolist()) - kept_profiles
-        if missing:
-            raise PlanError(
-                f"group {cut.group} keeps none of the units with profile {min(missing)}; a tensor "
-                "would be left empty"
-            )
         if cut.absorbed_by and (reader := quantised_reader(coupling, group.members)):
             raise PlanError(
                 f"group {cut.group}: no unit can take over another, because '{reader}', which "
@@ -78,6 +72,17 @@ def check_plan(coupling: Coupling, plan: PrunePlan, *, same_graph: bool = False)
                     f"group {cut.group}: unit {survivor} cannot take over {removed}, they occur in "
                     "different places (profiles differ)"
                 )
+    empty = first_unmet(coupling.demands, kept_units(coupling, plan))
+    if empty is not None:
+        owner = next(
+            group.id
+            for group in reversed(coupling.map.groups)
+            if coupling.offsets[group.id] <= empty.units[0]
+        )
+        raise PlanError(
+            f"the plan would leave {empty.what} empty; keep at least one of its units "
+            f"(group {owner})"
+        )
 
 
 def _same_group(ours: ChannelGroup, theirs: ChannelGroup) -> bool:

@@ -1,12 +1,13 @@
 """Bisection on the budget.
 
-    low, high = max(lowest, reachable floor), 1
+    low, high = lowest, 1
     while high - low > resolution:
         plan, repair and cut at f = (low + high) / 2, then measure the result
         high = what f came to where its loss is within the tolerance, else low = f
 
-A smaller budget is taken never to give a better model. What does not depend on the budget (coupling,
-what calibration inputs say, loss curves) is computed once; equal cuts are measured once.
+A budget that cannot be reached raises `low` and costs a plan, no measurement. A smaller budget is
+taken never to give a better model. What does not depend on the budget (coupling, what calibration
+inputs say, loss curves) is computed once; equal cuts are measured once.
 """
 
 from __future__ import annotations
@@ -14,23 +15,20 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from onnx_scsp.calibrated import Passes, observer
 from onnx_scsp.config import PruneConfig
-from onnx_scsp.couple import Coupling
+from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import BudgetError
+from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.observe import Evidence
 from onnx_scsp.ops import RuleTable
-from onnx_scsp.pipeline import carry_out, save
+from onnx_scsp.pipeline import carry_out, planned_macs, save
 from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
-from onnx_scsp.plan.allocate import smallest
-from onnx_scsp.plan.cost import macs_model, make_pools, params_model
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.state import Record
@@ -42,47 +40,69 @@ Measure = Callable[[Model | Path], float]
 """A model -> its figure."""
 
 
-class Search:
-    """Bisection; everything that outlives one trial."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What every trial works with.
 
-    def __init__(
-        self,
-        coupling: Coupling,
-        config: PruneConfig,
-        tolerance: Tolerance,
-        inputs: Passes | None,
-        measure: Measure,
-        record: Record,
-        rules: RuleTable,
-        choices: Choices | None,
-        threads: int,
-        progress: Progress,
-    ) -> None:
-        self._coupling, self._config, self._tolerance = coupling, config, tolerance
-        self._inputs, self._measure, self._record = inputs, measure, record
-        self._rules, self._threads, self._progress = rules, threads, progress
-        self._choices = _remembering(choices or Choices())
-        self._evidence: list[Evidence] = []
-        self._pools = make_pools(coupling, config.align, config.min_share)
+    Attributes:
+        coupling: The model.
+        config: Method and target.
+        inputs: Inputs to choose by and to repair with, if there are any.
+        rules: Operator rules.
+        choices: Tables of methods, clusterers, criteria, compensators.
+        shapes: Shapes for inputs with dynamic axes.
+        threads: Threads of the runtime.
+        measure: How a model is judged.
+        progress: Called with (what, done, total).
+    """
+
+    coupling: Coupling
+    config: PruneConfig
+    inputs: Passes | None
+    rules: RuleTable
+    choices: Choices
+    shapes: Mapping[str, tuple[int, ...]]
+    threads: int
+    measure: Measure
+    progress: Progress
+
+
+class Search:
+    """Bisection, and all that outlives one trial.
+
+    Attributes:
+        original: The original's figure.
+        trials: The measured cuts, in order.
+    """
+
+    def __init__(self, bench: Bench, tolerance: Tolerance, record: Record) -> None:
+        self._bench, self._tolerance, self._record = bench, tolerance, record
+        self._choices = _remembering(bench.choices)
+        self._evidence: dict[tuple[bytes, ...], Evidence] = {}
+        self._by_cuts: dict[str, Trial] = {}
         self.original = record.original or 0.0
-        self._tried: dict[str, Trial] = {}
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> tuple[Trial, ...]:
         """The measured cuts, in order."""
-        return list(self._tried.values())
+        return tuple(self._by_cuts.values())
 
     def run(self) -> PrunePlan:
-        """The plan of the smallest cut that is tolerated."""
-        found: tuple[float, PrunePlan] | None = None
-        low, high = self._bracket(), 1.0
+        """The plan of the smallest cut that is tolerated.
+
+        Raises:
+            BudgetError: No cut is tolerated, or none can be made.
+        """
         tolerance = self._tolerance
-        while high - low > tolerance.resolution and len(self._tried) < tolerance.most_trials:
+        found: tuple[float, PrunePlan] | None = None
+        unreachable: BudgetError | None = None
+        low, high = tolerance.lowest, 1.0
+        while high - low > tolerance.resolution and len(self._by_cuts) < tolerance.most_trials:
             fraction = round((low + high) / 2, _DIGITS)
             try:
                 plan = self._plan(fraction)
-            except BudgetError:
-                low = fraction
+            except BudgetError as error:
+                low, unreachable = fraction, error
                 continue
             if not plan.cuts:
                 high = fraction
@@ -94,99 +114,104 @@ class Search:
             if found is None or trial.achieved < found[0]:
                 found = trial.achieved, plan
             high = min(fraction, trial.achieved)
+        if found is None and not self._by_cuts and unreachable is not None:
+            raise unreachable
         if found is None:
             raise BudgetError(self._refusal())
         return found[1]
 
-    def _bracket(self) -> float:
-        """The lower end: no trial is wasted on what cannot be reached."""
-        low = self._tolerance.lowest
-        if not self._pools or (low := max(low, self._floor())) > 1.0 - self._tolerance.resolution:
-            self._plan(self._tolerance.lowest)  # raises, and says what holds the model
-        return low
-
-    def _floor(self) -> float:
-        if self._config.target == "ratio":
-            return 0.0
-        return self._share(smallest(self._pools))
-
-    def _share(self, k: FloatArray) -> float:
-        """What remains when pool p keeps k[p] units."""
-        sizes = np.array([pool.size for pool in self._pools], float)
-        if self._config.target == "ratio":
-            return float(k.sum() / sizes.sum())
-        model = macs_model if self._config.target == "macs" else params_model
-        cost = model(self._coupling, self._pools)
-        return cost.total(k) / max(cost.total(sizes), 1.0)
-
     def _plan(self, fraction: float) -> PrunePlan:
+        bench = self._bench
         return plan_cuts(
-            self._coupling,
-            replace(self._config, value=fraction),
+            bench.coupling,
+            replace(bench.config, value=fraction),
             choices=self._choices,
-            observe=self._observe if self._inputs is not None else None,
-            progress=self._progress,
+            observe=None if bench.inputs is None else self._observer(bench.inputs),
+            progress=bench.progress,
         )
 
-    def _observe(self, pools: Sequence[IntArray]) -> Evidence:
-        if not self._evidence and self._inputs is not None:
-            observe = observer(
-                self._coupling, self._inputs, seed=self._config.seed, threads=self._threads,
-                progress=self._progress,
-            )  # fmt: skip
-            self._evidence.append(observe(pools))
-        return self._evidence[0]
+    def _observer(self, inputs: Passes) -> Callable[[Sequence[IntArray]], Evidence]:
+        """Observes the same pools once."""
+        bench = self._bench
+        observe = observer(
+            bench.coupling,
+            inputs,
+            bench.config,
+            threads=bench.threads,
+            progress=bench.progress,
+        )
+
+        def once(pools: Sequence[IntArray]) -> Evidence:
+            key = tuple(pool.tobytes() for pool in pools)
+            if key not in self._evidence:
+                self._evidence[key] = observe(pools)
+            return self._evidence[key]
+
+        return once
 
     def _trial(self, fraction: float, plan: PrunePlan) -> Trial:
         """Measures a cut, unless an equal one was measured before."""
         digest = _digest(plan)
-        if digest in self._tried:
-            return self._tried[digest]
-        number, target = len(self._tried) + 1, self._config.target
-        keep = {cut.group: cut.keep for cut in plan.cuts}
-        counts = [
-            int(np.isin(pool.units, keep[pool.group]).sum()) if pool.group in keep else pool.size
-            for pool in self._pools
-        ]
-        achieved = self._share(np.array(counts, float))
+        if digest in self._by_cuts:
+            return self._by_cuts[digest]
+        number, target = len(self._by_cuts) + 1, self._bench.config.target
         if digest not in self._record.figures:
-            figure = self._judged(plan, f"trial {number}, {target} {fraction:g}")
+            achieved, figure = self._judged(plan, f"trial {number}, {target} {fraction:g}")
             self._record.add(digest, fraction, achieved, figure)
-        figure = self._record.figures[digest]
+        achieved, figure = self._record.figures[digest]
         loss = self._tolerance.loss(self.original, figure)
         within = self._tolerance.allows(self.original, figure)
-        trial = self._tried[digest] = Trial(fraction, achieved, figure, loss, within)
+        trial = self._by_cuts[digest] = Trial(fraction, achieved, figure, loss, within)
         told = f"{target} {achieved:.4f}, loss {loss:.4g}, {'within' if within else 'too much'}"
-        self._progress(f"trial {number}: {told}", number, self._tolerance.most_trials)
+        self._bench.progress(f"trial {number}: {told}", number, self._tolerance.most_trials)
         return trial
 
-    def _judged(self, plan: PrunePlan, title: str) -> float:
+    def _judged(self, plan: PrunePlan, title: str) -> tuple[float, float]:
+        """What a cut comes to, and its figure."""
+        bench = self._bench
+
         def progress(what: str, done: int, total: int) -> None:
-            self._progress(f"{title}: {what}", done, total)
+            bench.progress(f"{title}: {what}", done, total)
 
         pruned = carry_out(
-            self._coupling, self._rules, plan, self._inputs,
-            same_graph=False, threads=self._threads, progress=progress,
-        )  # fmt: skip
+            bench.coupling,
+            bench.rules,
+            plan,
+            bench.inputs,
+            same_graph=False,
+            threads=bench.threads,
+            progress=progress,
+        )
         with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
             path = Path(folder) / "candidate.onnx"
             save(pruned, path)
             progress("measuring", 0, 1)
-            return self._measure(path)
+            figure = bench.measure(path)
+            return self._achieved(plan, path), figure
+
+    def _achieved(self, plan: PrunePlan, path: Path) -> float:
+        """The target's share that remains."""
+        bench = self._bench
+        coupling, target = bench.coupling, bench.config.target
+        if target == "ratio":
+            gone = sum(cut.n_units - len(cut.keep) for cut in plan.cuts)
+            return 1.0 - gone / sum(group.n_units for group in plan.groups)
+        if target == "macs":
+            return planned_macs(coupling, plan) / max(coupling.macs, 1)
+        after = find_coupling(load(path), rules=bench.rules, input_shapes=bench.shapes)
+        return after.map.params / max(coupling.map.params, 1)
 
     def _refusal(self) -> str:
-        target, tolerance = self._config.target, self._tolerance
-        if not self._tried:
-            return f"no budget on {target} removes anything; lower --align or --min-share"
+        target, tolerance = self._bench.config.target, self._tolerance
+        if not self._by_cuts:
+            return f"no budget on {target} in steps of {tolerance.resolution:g} removes anything"
         mildest = max(self.trials, key=lambda trial: trial.achieved)
-        told = f"diverges by {mildest.loss:.4g}"
+        option, told = "--max-divergence", f"diverges by {mildest.loss:.4g}"
         if tolerance.max_drop is not None:
-            told = (
-                f"loses {mildest.loss:.4g} ({mildest.figure:.6g}, the original {self.original:.6g})"
-            )
-        option = "--max-divergence" if tolerance.max_drop is None else "--max-drop"
+            option = "--max-drop"
+            told = f"loses {mildest.loss:.4g} ({self.original:.6g} -> {mildest.figure:.6g})"
         return (
-            f"no cut stays within {option} {tolerance.limit:g}: the mildest of {len(self._tried)} "
+            f"no cut stays within {option} {tolerance.limit:g}: the mildest of {len(self.trials)} "
             f"tried, {target} {mildest.achieved:.4f}, {told}"
         )
 

@@ -26,6 +26,11 @@ def check_state_path(
     output: str | os.PathLike[str],
     plan_out: str | os.PathLike[str] | None,
 ) -> None:
+    """Refuses a place for the state before any work is done.
+
+    Raises:
+        OutputError: It cannot be written, or something else goes there.
+    """
     check_output(source, state)
     others = [Path(path).resolve() for path in (output, plan_out) if path is not None]
     if state.resolve() in others:
@@ -67,9 +72,15 @@ class Record:
             self._read(path)
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Digest of the cuts -> figure."""
-        return {t["cuts"]: math.inf if t["figure"] is None else t["figure"] for t in self._trials}
+    def figures(self) -> dict[str, tuple[float, float]]:
+        """Digest of the cuts -> what they come to, and their figure."""
+        return {
+            entry["cuts"]: (
+                float(entry["achieved"]),
+                math.inf if entry["figure"] is None else float(entry["figure"]),
+            )
+            for entry in self._trials
+        }
 
     def add_original(self, figure: float) -> None:
         """Keeps the original's figure."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from onnx_scsp.errors import ConfigError
 from onnx_scsp.evaluate import Predictor, divergence, evaluate
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
-from onnx_scsp.ops import RULES, RuleTable
+from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.pipeline import check_outputs, prune
 from onnx_scsp.plan import Choices
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.results import PruneResult
 from onnx_scsp.tolerance.limits import Tolerance, Trial
-from onnx_scsp.tolerance.search import Measure, Search
+from onnx_scsp.tolerance.search import Bench, Measure, Search
 from onnx_scsp.tolerance.state import Record, check_state_path, identity
 
 HELD_OUT = 0.25
@@ -102,23 +101,38 @@ def prune_within(
         check_state_path(source, state_file, output, plan_out)
     parts = () if state_file is None else (part for part in (learn, held) if part is not None)
     record = Record(state_file, identity(source, config, tolerance, shapes, parts))
-    coupling = find_coupling(source, rules=rules, ignore=config.ignore, input_shapes=shapes)
+    bound = approximating(rules) if config.approximate else rules
+    coupling = find_coupling(source, rules=bound, ignore=config.ignore, input_shapes=shapes)
     inputs = passes(coupling, learn, config)
     measure = _measure(source, tolerance, held, inputs, checking.threads)
     if record.original is None:
         record.add_original(measure(source) if tolerance.max_drop is not None else 0.0)
-    search = Search(
-        coupling, config, tolerance, inputs, measure, record, rules, choices, checking.threads,
+    bench = Bench(
+        coupling,
+        config,
+        inputs,
+        bound,
+        choices or Choices(),
+        shapes,
+        checking.threads,
+        measure,
         progress,
-    )  # fmt: skip
+    )
+    search = Search(bench, tolerance, record)
     plan = search.run()
     searched = round(time.perf_counter() - begun, 4)
     result = prune(
-        model, output, plan=plan, plan_out=plan_out, verify_config=checking, calibration=learn,
-        rules=rules, progress=progress,
-    )  # fmt: skip
+        model,
+        output,
+        plan=plan,
+        plan_out=plan_out,
+        verify_config=checking,
+        calibration=learn,
+        rules=rules,
+        progress=progress,
+    )
     result = replace(result, seconds={"search": searched, **result.seconds})
-    return WithinTolerance(result, tuple(search.trials), search.original, tolerance)
+    return WithinTolerance(result, search.trials, search.original, tolerance)
 
 
 def _measure(

@@ -36,12 +36,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
         | {"calibrated", "figures", "calibration", "compensate", "evaluate"}
     ),
+    "tolerance": frozenset(
+        {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
+        | {"results", "pipeline"}
+    ),
     "report": frozenset(
-        {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline"}
+        {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
-        | {"calibration", "evaluate", "results", "pipeline", "report", RETRAIN}
+        | {"calibration", "evaluate", "results", "pipeline", "tolerance", "report", RETRAIN}
     ),
 }
 """Layer -> the layers it may import besides itself and `FREE`."""

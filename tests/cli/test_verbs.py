@@ -156,6 +156,12 @@ def test_ignored_layers_keep_their_channels(run_json, model, tmp_path):
     assert layers["block2.conv1"]["after"] < layers["block2.conv1"]["before"]
 
 
+def test_approximate_is_written_into_the_plan(run_json, model, tmp_path):
+    for given in ((), ("--approximate",)):
+        run_json("plan", model, "-o", tmp_path / "p.json", "--ratio", 0.5, *given)
+        assert json.loads((tmp_path / "p.json").read_text())["config"]["approximate"] is bool(given)
+
+
 def test_help_loads_nothing_heavy():
     script = (
         "import sys\n"

@@ -87,6 +87,44 @@ def qconv(groups: int = 1, vector: bool = True) -> Fragment:
     return fragment
 
 
+def qconv_last(groups: int = 1) -> Fragment:
+    """What the runtime makes of QLinearConv: channels on the last axis, the weight as it was."""
+
+    def fragment(n: Net, x: str) -> str:
+        y, *pair = quantise(n, rows(n, x))
+        w = weight(n, CHANNELS, CHANNELS // groups, 3, 3)
+        bias = n.const(n.rng.integers(-99, 99, CHANNELS), dtype=np.int32)
+        y = n.op(
+            "QLinearConv", y, *pair, w, *code(n), *code(n, 0.3), bias,
+            pads=[1] * 4, group=groups, channels_last=1, domain=MICROSOFT,
+        )  # fmt: skip
+        return image_of(n, dequantise(n, y, code(n, 0.3)))
+
+    return fragment
+
+
+def qpool_last(n: Net, x: str) -> str:
+    y, *pair = quantise(n, rows(n, x))
+    y = n.op("NhwcMaxPool", y, kernel_shape=[3, 3], pads=[1] * 4, domain=MICROSOFT)
+    return image_of(n, dequantise(n, y, tuple(pair)))
+
+
+def qpool_misplaced(n: Net, x: str) -> str:
+    """Its windows slide over the channels."""
+    y, *pair = quantise(n, x)
+    y = n.op("NhwcMaxPool", y, kernel_shape=[3, 3], pads=[1] * 4, domain=MICROSOFT)
+    return dequantise(n, y, tuple(pair))
+
+
+def qwhere(n: Net, x: str) -> str:
+    """Picks from an activation and a stored vector, by the sign of another activation."""
+    condition = n.op("Greater", other(n), n.const(0.0))
+    stored = n.const(n.rng.integers(60, 200, (CHANNELS, 1, 1)), dtype=np.uint8)
+    operands = (*quantise(n, x), stored, *code(n))
+    y = n.op("QLinearWhere", condition, *operands, *code(n, 0.1), domain=MICROSOFT)
+    return dequantise(n, y, code(n, 0.1))
+
+
 def conv_integer(n: Net, x: str) -> str:
     y, _, zero = quantise(n, x)
     y = n.op("ConvInteger", y, weight(n, CHANNELS, CHANNELS, 3, 3), zero,
@@ -171,6 +209,18 @@ QUANTISED = [
     Case("MatMulInteger", "MatMulInteger", matmul_integer),
     qcase("QuantizeLinear", there_and_back(MICROSOFT)),
     qcase("DequantizeLinear", there_and_back(MICROSOFT)),
+    qcase("QLinearConv", qconv_last()),
+    Case("contrib-QLinearConv-groups", "QLinearConv", qconv_last(3), domain=MICROSOFT),
+    Case("contrib-QLinearConv-depthwise", "QLinearConv", qconv_last(CHANNELS), domain=MICROSOFT),
+    qcase("NhwcMaxPool", qpool_last),
+    Case(
+        "contrib-NhwcMaxPool-misplaced",
+        "NhwcMaxPool",
+        qpool_misplaced,
+        FreezeReason.NOT_CHANNEL_AXIS,
+        domain=MICROSOFT,
+    ),
+    qcase("QLinearWhere", qwhere),
     qcase("QGemm", qgemm),
     qcase("QLinearAdd", qpair("QLinearAdd")),
     qcase("QLinearMul", qpair("QLinearMul")),

@@ -28,7 +28,7 @@ class Run:
 def run_prune(name: str, folder: Path, **options: object) -> Run:
     source, output, plan = folder / "in.onnx", folder / "out.onnx", folder / "plan.json"
     onnx.save(NETS[name](), str(source))
-    config = PruneConfig(target="ratio", value=0.5, **options)
+    config = PruneConfig(target="ratio", value=0.5, synthetic=False, **options)
     return Run(source, output, plan, prune(source, output, config, plan_out=plan))
 
 

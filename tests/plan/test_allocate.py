@@ -11,8 +11,10 @@ from graph.small import DIGITS
 
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
-from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
+from onnx_scsp.plan import allocate
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
+from onnx_scsp.plan.lots import Lot
+from onnx_scsp.plan.needs import Needs
 
 SEEDS = range(6)
 
@@ -20,6 +22,33 @@ SEEDS = range(6)
 def pool(size: int, step: int = 1, floor: int = 1, start: int = 0) -> Pool:
     numbers = np.arange(start, start + size)
     return Pool("g", 0, np.arange(size), numbers, step, floor, 1)
+
+
+def lots_of(pools: list[Pool], groups: list[int] | None = None) -> tuple[list[Lot], Needs]:
+    """One lot per pool, each a group of its own unless told otherwise; a group keeps a unit."""
+    numbers = list(range(len(pools))) if groups is None else groups
+    lots = [
+        Lot(f"g{number}", np.full(p.size, place), np.ones(p.size), p.allowed, place)
+        for place, (p, number) in enumerate(zip(pools, numbers, strict=True))
+    ]
+    rows = np.zeros((0, len(pools)), bool)
+    return lots, Needs(rows, np.array(numbers), np.ones(max(numbers) + 1))
+
+
+def by_ratio(pools: list[Pool], ratio: float, groups: list[int] | None = None) -> list[int]:
+    lots, needs = lots_of(pools, groups)
+    return allocate.by_ratio(lots, ratio, needs)
+
+
+def by_budget(
+    pools: list[Pool], curves: list, cost: CostModel, limit: float, per_cost: bool
+) -> list[int] | None:
+    lots, needs = lots_of(pools)
+    return allocate.by_budget(lots, curves, cost, limit, per_cost, needs)
+
+
+def smallest(pools: list[Pool]) -> np.ndarray:
+    return np.array([p.allowed[0] for p in pools], float)
 
 
 def network(seed: int, step: int = 1, floor: int = 1) -> tuple[list[Pool], CostModel, list, list]:
@@ -131,6 +160,9 @@ def test_the_model_foretells_the_cost_of_the_written_file(target: str, tmp_path:
         (8, 1, 7, (7, 8)),
         (8, 4, 8, (8,)),
         (3, 3, 1, (3,)),
+        (3, 4, 1, (3,)),
+        (3, 4, 0, (0, 3)),
+        (10, 4, 0, (0, 4, 8, 10)),
     ],
 )
 def test_allowed_counts(size: int, step: int, floor: int, allowed: tuple[int, ...]) -> None:
@@ -138,7 +170,7 @@ def test_allowed_counts(size: int, step: int, floor: int, allowed: tuple[int, ..
 
 
 def test_below_is_the_next_smaller_allowed_count() -> None:
-    found = pool(10, 4)
+    ((found,), _) = lots_of([pool(10, 4)])
     assert [found.below(k) for k in (10, 8, 4)] == [8, 4, None]
 
 
@@ -175,6 +207,23 @@ def test_a_ratio_gives_the_nearest_allowed_count_ties_upwards(
     size: int, step: int, ratio: float, count: int
 ) -> None:
     assert by_ratio([pool(size, step)], ratio) == [count]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "step", "ratio", "counts"),
+    [
+        ((3, 3, 3, 3), 1, 0.5, [2, 2, 1, 1]),  # and not two of each
+        ((1,) * 6, 1, 0.5, [1, 1, 1, 0, 0, 0]),
+        ((5, 2), 1, 0.5, [3, 1]),
+        ((8, 4), 4, 0.5, [4, 4]),
+        ((2, 2), 1, 0.1, [1, 0]),  # one unit of the group stays
+    ],
+)
+def test_the_pools_of_one_group_are_rounded_together(
+    sizes: tuple[int, ...], step: int, ratio: float, counts: list[int]
+) -> None:
+    pools = [pool(size, step, floor=0) for size in sizes]
+    assert by_ratio(pools, ratio, [0] * len(pools)) == counts
 
 
 # ---- budget ---------------------------------------------------------------------------------
@@ -253,6 +302,26 @@ def test_without_cost_the_smaller_loss_decides() -> None:
     pools, cost = two_pools()
     curves = [np.linspace(1.0, 0.0, 11), np.linspace(2.0, 0.0, 11)]
     assert by_budget(pools, curves, cost, 101.0, False) == [1, 10]
+
+
+def test_a_pool_may_go_where_another_of_its_group_stays() -> None:
+    _, cost = two_pools()
+    pools = [pool(10, floor=0), pool(10, floor=0, start=10)]
+    lots, needs = lots_of(pools, [0, 0])
+    curves = [np.linspace(1.0, 0.0, 11), np.linspace(0.1, 0.0, 11)]
+    assert allocate.by_budget(lots, curves, cost, 10.0, True, needs) == [10, 0]
+    assert allocate.by_budget(lots, curves, cost, 1.0, True, needs) == [1, 0]
+    assert allocate.by_budget(lots, curves, cost, 0.5, True, needs) is None
+
+
+def test_a_demand_stands_in_the_way_of_the_last_unit() -> None:
+    _, cost = two_pools()
+    pools = [pool(10, floor=0), pool(10, floor=0, start=10)]
+    lots, needs = lots_of(pools, [0, 0])
+    needs = replace(needs, rows=np.array([[False, True]]))
+    curves = [np.linspace(1.0, 0.0, 11), np.linspace(0.1, 0.0, 11)]
+    assert allocate.by_budget(lots, curves, cost, 20.0, True, needs) == [10, 1]
+    assert allocate.by_ratio(lots, 0.01, needs) == [0, 1]
 
 
 def test_what_costs_no_signal_goes_first() -> None:

@@ -438,11 +438,22 @@ def test_every_profile_keeps_its_share(uneven: Path) -> None:
     assert [sum(unit < 4 for unit in keep), sum(unit >= 4 for unit in keep)] == [2, 2]
 
 
-@pytest.mark.parametrize("keep", [[0, 1, 2, 3], [4, 5]], ids=["second emptied", "first emptied"])
-def test_emptying_a_profile_is_refused(keep: list[int], uneven: Path) -> None:
+def test_emptying_an_activation_is_refused_by_name(uneven: Path) -> None:
     document = uneven_document(uneven)
-    document["groups"][0].update(keep=keep, absorbed_by={}, scales={})
-    assert "would be left empty" in refusal(document, onnx_scsp.load(uneven))
+    document["groups"][0].update(keep=[4, 5], absorbed_by={}, scales={})
+    told = refusal(document, onnx_scsp.load(uneven))
+    assert told == (
+        "the plan would leave the channels of 'half' empty; keep at least one of its units "
+        "(group g00)"
+    )
+
+
+def test_a_profile_without_which_no_axis_is_empty_may_go(uneven: Path, tmp_path: Path) -> None:
+    document = uneven_document(uneven)
+    document["groups"][0].update(keep=[0, 1, 2, 3], absorbed_by={}, scales={})
+    plan = onnx_scsp.plan_from_json(json.dumps(document))
+    result = onnx_scsp.prune(uneven, tmp_path / "out.onnx", plan=plan)
+    assert result.layers["first"] == (8, 4)
 
 
 def test_absorbing_across_profiles_is_refused(uneven: Path) -> None:

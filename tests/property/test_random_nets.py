@@ -170,10 +170,18 @@ def folded(n: Net, x: str, width: int) -> str:
     return str(n.op("Reshape", n.relu(y), n.const([0, channels, 8, 8]), channels=channels))
 
 
+def staircase(n: Net, x: str, width: int) -> str:
+    """Channel i is read once by every step that is longer than i: each is one of a kind."""
+    steps = [n.slice(x, [0], [k], [1]) for k in range(1, min(width, n.channels[x]))]
+    n.channels.update({step: k for k, step in enumerate(steps, 1)})
+    return n.relu(n.conv(n.concat(x, *steps), width))
+
+
 BLOCKS: list[Block] = [
     conv, conv_bn, residual, projected, padded, dense, branches, depthwise, grouped, shuffled,
     squeeze_excite, attention, pool, split, sliced, scaled, channels_last, gathered, repeated,
     product, shared, transposed, folded, crossed, slopes,
+    staircase,
 ]  # fmt: skip
 
 LAYERS = st.lists(st.tuples(st.sampled_from(BLOCKS), WIDTHS), min_size=1, max_size=6)

@@ -51,7 +51,7 @@ def quantised(name: str, form: str, vector: bool, folder: Path, unsigned: bool =
 
 
 def halve(source: Path, folder: Path, target: str) -> PruneResult:
-    config = PruneConfig(target=target, value=0.5)
+    config = PruneConfig(target=target, value=0.5, synthetic=False)
     plan, one = folder / "plan.json", VerifyConfig(threads=1)
     return prune(source, folder / "out.onnx", config, plan_out=plan, verify_config=one)
 

@@ -62,7 +62,7 @@ def packaged(package: str) -> list[Path]:
 
 
 def halve(path: Path, folder: Path, **options: object) -> PruneResult:
-    config = PruneConfig(**{"target": "ratio", "value": 0.5, **options})
+    config = PruneConfig(**{"target": "ratio", "value": 0.5, "synthetic": False, **options})
     plan_out = folder / "plan.json"
     return prune(path, folder / "out.onnx", config, plan_out=plan_out, verify_config=ONE_THREAD)
 

@@ -1,0 +1,209 @@
+"""The two numerical oracles: masked twin and permutation, each on several batches of inputs.
+
+Between batches inputs differ in seed and scale. From the second batch on, the twin is also *loud*:
+the filters of the removed units are replaced by large ones. No output may depend on what a removed
+unit computes, but an operator that mixes channels shows small values no more than zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import onnx
+
+from onnx_scsp.config import VerifyConfig
+from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import random_feeds
+from onnx_scsp.graph.shapes import InputSpec
+from onnx_scsp.proof.compare import Difference, difference, probes, running
+from onnx_scsp.proof.rewrite import masked_twin, permuted
+from onnx_scsp.types import AnyArray, Check, PrunePlan
+
+_HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_AMPLIFIED = 5.0
+"""Rounding in every layer, against one rounding step at the input."""
+_INPUT_SCALES = (1.0, 0.01)
+_BATCH_SCALES = (1.0, 0.5, 2.0)
+"""Inputs of each batch, times the scale at which the network is calm."""
+_JOLTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Rounding steps by which inputs are changed to see whether a difference is more than rounding."""
+_LARGEST_STEP = 1e-5
+"""Several rounding steps of half precision would be more than rounding does."""
+_CALM = 0.1
+"""Noise at one batch, as a share of the limit, up to which it is not measured at the others."""
+_MOST_RELAXED = 100.0
+"""However sensitive a network is, a larger difference is no rounding."""
+
+Feeds = Mapping[str, AnyArray]
+Run = Callable[[Feeds], dict[str, AnyArray]]
+Opener = Callable[[onnx.ModelProto, Model], AbstractContextManager[Run]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Inputs, the original's outputs, what rounding may do to them, and what is allowed."""
+
+    feeds: Feeds
+    dense: Mapping[str, AnyArray]
+    noise: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """One comparison, and whether it shows anything but rounding."""
+
+    largest: float
+    limit: float
+    passed: bool
+    steady: bool
+
+
+def check_oracles(
+    a: Model, b: Model, plan: PrunePlan, specs: tuple[InputSpec, ...], config: VerifyConfig
+) -> list[Check]:
+    """Masked twin and permutation.
+
+    Args:
+        a: The original.
+        b: The result.
+        plan: The plan that led from a to b.
+        specs: Inputs with concrete shapes.
+        config: Tolerances and seeds.
+
+    Returns:
+        One check per oracle, with the figures of its worst batch.
+    """
+    limit = config.half_tolerance if _is_half(a) else config.tolerance
+    opened: Opener = partial(running, inner=probes(a.proto), threads=config.threads)
+    try:
+        batches = _batches(opened, a, specs, config.seed, limit)
+        pruned = _outputs(opened, b.proto, b, batches)
+        plain = _compare(opened, masked_twin(a, plan), a, batches[:1], pruned[:1])
+        loud = _compare(opened, masked_twin(a, plan, loud=True), a, batches[1:], pruned[1:])
+        dense = [batch.dense for batch in batches]
+        moved = _compare(opened, permuted(a, plan, config.seed), a, batches, dense)
+    except ModelError as error:
+        return [Check("masked twin", False, detail=str(error))]
+    return [
+        _verdict("masked twin", [*plain, *loud], "removal equals masking"),
+        _verdict("permutation", moved, "coupled channels are complete"),
+    ]
+
+
+def _compare(
+    opened: Opener,
+    proto: onnx.ModelProto,
+    model: Model,
+    batches: list[_Batch],
+    others: list[Mapping[str, AnyArray]],
+) -> list[_Outcome]:
+    """A variant against the outputs that it should have, batch by batch."""
+    if not batches:
+        return []
+    with opened(proto, model) as run:
+        return [_outcome(run, batch, other) for batch, other in zip(batches, others, strict=True)]
+
+
+def _outcome(run: Run, batch: _Batch, other: Mapping[str, AnyArray]) -> _Outcome:
+    outputs = run(batch.feeds)
+    found = difference(outputs, other)
+    passed = found.shapes_agree and found.finite and found.largest <= batch.limit
+    steady = passed or _is_steady(run, batch, outputs, found)
+    return _Outcome(found.largest, batch.limit, passed, steady)
+
+
+def _is_steady(run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], found: Difference) -> bool:
+    """Whether a difference is none that rounding alone makes, as where it decides who comes first.
+
+    An output that picks and sorts (boxes, peaks) jumps where two candidates are level but for
+    rounding; inputs changed by a few rounding steps then make jumps of the same size.
+    """
+    for seed, steps in enumerate(_JOLTS):
+        jolted = difference(outputs, run(_nudged(batch.feeds, steps, seed)))
+        if not jolted.shapes_agree or _AMPLIFIED * jolted.largest >= found.largest > 0:
+            return False
+    return True
+
+
+def _outputs(
+    opened: Opener, proto: onnx.ModelProto, model: Model, batches: list[_Batch]
+) -> list[Mapping[str, AnyArray]]:
+    with opened(proto, model) as run:
+        return [run(batch.feeds) for batch in batches]
+
+
+def _batches(
+    opened: Opener, a: Model, specs: tuple[InputSpec, ...], seed: int, limit: float
+) -> list[_Batch]:
+    """The calmest inputs, and others about as calm; those that amplify rounding too far are left.
+
+    Fewer or permuted channels add up in another order, which rounds differently; a network may
+    amplify that as it amplifies any noise. What one rounding step of the input does to the output
+    measures it.
+    """
+    most = _MOST_RELAXED * limit
+    with opened(a.proto, a) as run:
+
+        def batch(place: int, scale: float, noise: float | None = None) -> _Batch:
+            feeds = _scaled(random_feeds(specs, seed + 1 + place), scale)
+            dense = run(feeds)
+            if noise is None:
+                noise = _AMPLIFIED * difference(dense, run(_nudged(feeds))).largest
+            return _Batch(feeds, dense, noise, min(max(limit, noise), most))
+
+        found: dict[float, _Batch] = {}
+        for scale in _INPUT_SCALES:
+            found[scale] = batch(0, scale)
+            if found[scale].noise <= limit:
+                break
+        calm = min(found, key=lambda scale: found[scale].noise)
+        noise = found[calm].noise
+        known = noise if noise <= _CALM * limit else None
+        others = [batch(i, calm * s, known) for i, s in enumerate(_BATCH_SCALES) if i]
+    return [found[calm], *(other for other in others if other.noise <= most)]
+
+
+def _scaled(feeds: Feeds, scale: float) -> dict[str, AnyArray]:
+    return {
+        name: (array * scale).astype(array.dtype)
+        if np.issubdtype(array.dtype, np.floating)
+        else array
+        for name, array in feeds.items()
+    }
+
+
+def _nudged(feeds: Feeds, steps: float = 1.0, seed: int = 0) -> dict[str, AnyArray]:
+    """The same inputs, every float changed by so many rounding steps, up or down at random."""
+    rng = np.random.default_rng(seed)
+    nudged: dict[str, AnyArray] = {}
+    for name, array in feeds.items():
+        if np.issubdtype(array.dtype, np.floating):
+            sign = rng.choice(np.array([-1.0, 1.0]), array.shape)
+            eps = float(np.finfo(array.dtype).eps)
+            step = max(eps, min(steps * eps, _LARGEST_STEP)) * sign
+            nudged[name] = (array * (1.0 + step)).astype(array.dtype)
+        else:
+            nudged[name] = array
+    return nudged
+
+
+def _verdict(name: str, outcomes: list[_Outcome], detail: str) -> Check:
+    """The worst batch among those that show anything; there has to be one."""
+    telling = [outcome for outcome in outcomes if outcome.steady] or outcomes
+    worst = max(
+        telling,
+        key=lambda outcome: (not outcome.passed, outcome.largest / max(outcome.limit, 1e-30)),
+    )
+    return Check(name, worst.passed, worst.largest, worst.limit, detail)
+
+
+def _is_half(model: Model) -> bool:
+    kinds = {tensor.data_type for tensor in model.proto.graph.initializer}
+    kinds |= {value.type.tensor_type.elem_type for value in model.proto.graph.input}
+    return bool(kinds & set(_HALF))

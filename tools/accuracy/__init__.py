@@ -1,0 +1,1 @@
+"""The accuracy bench: see tools/bench_accuracy.py."""
