@@ -180,6 +180,7 @@ _OURS = (
             "l2": ("--method", "l2"),
             "random": ("--method", "random"),
             "align1": ("--align", "1"),
+            "weights": ("--no-synthetic",),
             "drop": ("--compensate", "none"),
         }.items()
     ),
