@@ -25,8 +25,6 @@ from onnx_scsp.types import IntArray, PrunePlan
 
 Progress = Callable[[str, int, int], None]
 LARGEST_BATCH = 64
-_NEEDED_OF_SYNTHETIC = 0.8
-"""What is slightly better on synthetic images may well be worse on real ones."""
 _BATCH_BYTES = 1 << 28
 """About what all activations of one batch may take."""
 
@@ -39,13 +37,11 @@ class Passes:
         data: The inputs.
         size: Samples per batch.
         samples: How many there are.
-        needed: A repair of a layer is taken where it leaves less than this share of its error.
     """
 
     data: CalibrationData
     size: int
     samples: int
-    needed: float = 1.0
 
     def __iter__(self) -> Iterator[Batch]:
         return self.data.batches(self.size)
@@ -74,11 +70,10 @@ def passes(
             is_wanted = options.get("synthetic") is True and needs_repair(options)
             seed = int(options.get("seed", 0))
         data = invent(coupling, seed) if is_wanted else None
-        return None if data is None else _in_batches(coupling, data, _NEEDED_OF_SYNTHETIC)
-    return _in_batches(coupling, data, 1.0)
+    return None if data is None else _in_batches(coupling, data)
 
 
-def _in_batches(coupling: Coupling, data: CalibrationData, needed: float) -> Passes:
+def _in_batches(coupling: Coupling, data: CalibrationData) -> Passes:
     walker, constants = coupling.walk.walker, coupling.walk.constants
     elements = sum(_size(shape) for name, shape in walker.shapes.items() if name not in constants)
     specs = coupling.walk.specs
@@ -89,7 +84,7 @@ def _in_batches(coupling: Coupling, data: CalibrationData, needed: float) -> Pas
         samples = sum(len(next(iter(batch.values()))) for batch in data.batches(size))
     if not samples:
         raise ConfigError(f"{data.where} holds no samples")
-    return Passes(data, size, samples, needed)
+    return Passes(data, size, samples)
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -162,7 +157,6 @@ def repair(
         inputs.samples,
         seed=int(plan.config.get("seed", 0)),
         threads=threads,
-        needed=inputs.needed,
         progress=progress,
     )
     source = coupling.model

@@ -90,7 +90,6 @@ def reconstruct(
     seed: int = 0,
     threads: int = 1,
     shelf_bytes: int = SHELF_BYTES,
-    needed: float = 1.0,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Reconstruction:
     """Refits every layer behind a cut, in one sweep through the graph.
@@ -103,7 +102,6 @@ def reconstruct(
         seed: Seed of the sampled positions.
         threads: Threads of the runtime.
         shelf_bytes: How many bytes of activations, of each network, stay in memory.
-        needed: A fit is taken where it leaves less than this share of the held-out error.
         progress: Called with (what, layers done, layers).
 
     Returns:
@@ -111,9 +109,7 @@ def reconstruct(
     """
     with ExitStack() as stack:
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
-        return _Sweep(coupling, keep, samples, seed, threads, shelves, needed).run(
-            batches, progress
-        )
+        return _Sweep(coupling, keep, samples, seed, threads, shelves).run(batches, progress)
 
 
 def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
@@ -151,11 +147,10 @@ class _Sweep:
         seed: int,
         threads: int,
         shelves: list[Shelf],
-        needed: float,
     ) -> None:
         walk = coupling.walk
         self.coupling, self.keep, self.samples = coupling, keep, samples
-        self.seed, self.threads, self.needed = seed, threads, needed
+        self.seed, self.threads = seed, threads
         self.before, self.now = shelves
         self.copy = WorkingCopy(coupling.model, walk.constants)
         for name, array in masked_readers(coupling, keep).items():
@@ -294,13 +289,12 @@ class _Sweep:
             return
         judge = held if held.rows else train
         best, share, before = start, None, judge.error(start)
-        lowest = self.needed * before
+        lowest = before
         for strength in SHARES:
             weights = fit(train, start, strength)
             error = judge.error(weights)
             if np.isfinite(error) and error < lowest:
                 best, share, lowest = weights, strength, error
-        lowest = before if share is None else lowest
         spread = max(judge.variance, 1e-300)
         self.fits.append(LayerFit(layer.node.name, before / spread, lowest / spread, share))
         if share is None:
