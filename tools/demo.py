@@ -61,7 +61,7 @@ def main() -> None:
     console.print(_summary(result, informed, options.model, timing.ratio, images, labels))
     console.print(
         "No training went into either cut, and no data into the first; the network was trained to\n"
-        "tolerate missing channels (models/README.md), so it loses less than an ordinary one would.\n"
+        "tolerate missing channels (models/README.md), so it loses less than others would.\n"
         f"Result: {options.output.relative_to(ROOT)}   Plan: {plan_file.relative_to(ROOT)}"
         if options.output.is_relative_to(ROOT)
         else f"Result: {options.output}   Plan: {plan_file}"
