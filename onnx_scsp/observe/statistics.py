@@ -5,7 +5,8 @@ For each layer, over sampled output positions,
     gram  = sum [r 1] [r 1]^T        r: the inputs that a position sees
     cross = sum [r 1] y^T            y: the outputs there
 
-kept apart for training and held-out samples, and the variance of the place where the outputs land.
+over the samples that are not held out, and over all of them the variance of the place where the
+outputs land.
 """
 
 from __future__ import annotations
@@ -43,14 +44,12 @@ class LayerStatistics:
         layer: The layer.
         landing: Where its outputs land.
         train: Sums over the training samples.
-        held: Sums over the held-out samples.
         variance: Variance of the landing place, summed over the channels.
     """
 
     layer: Linear
     landing: Landing
     train: Products
-    held: Products
     variance: float
 
 
@@ -130,8 +129,8 @@ class _Gathering:
         self.positions = positions_per_sample(width, samples)
         outputs = layer.outputs // layer.groups
         self.train = Products.zeros(layer.groups, width, outputs)
-        self.held = Products.zeros(layer.groups, width, outputs)
         self._sums = np.zeros((2, layer.outputs))
+        self._rows = 0
         self._every = np.ones(layer.inputs, bool)
 
     def add(self, values: Mapping[str, AnyArray], number: int, first: int) -> None:
@@ -144,16 +143,15 @@ class _Gathering:
         targets = targets_by_group(layer, outputs_at(layer, y, sample))
         held = held_out(first, len(sample.position))
         self.train.add_samples(rows[:, ~held], targets[:, ~held])
-        self.held.add_samples(rows[:, held], targets[:, held])
         place = values[self.landing.value]
         landed = outputs_at(layer, place if place.shape == y.shape else y, sample)
+        self._rows += sample.position.size
         self._sums += np.stack([landed.sum(axis=(0, 1)), np.square(landed).sum(axis=(0, 1))])
 
     def result(self) -> LayerStatistics:
-        count = max(self.train.rows + self.held.rows, 1)
-        mean, square = self._sums / count
+        mean, square = self._sums / max(self._rows, 1)
         variance = float(np.maximum(square - mean**2, 0.0).sum())
-        return LayerStatistics(self.layer, self.landing, self.train, self.held, variance)
+        return LayerStatistics(self.layer, self.landing, self.train, variance)
 
 
 def by_group(rows: list[FloatArray]) -> FloatArray:
