@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import onnx
-
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit, reconstruct
 from onnx_scsp.config import PruneConfig
@@ -15,7 +13,7 @@ from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import overwrite
+from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.invented import invent
 from onnx_scsp.observe import Evidence, gather_evidence
@@ -160,10 +158,7 @@ def repair(
         progress=progress,
     )
     source = coupling.model
-    proto = onnx.ModelProto()
-    proto.CopyFrom(source.proto)
-    for name, array in found.weights.items():
-        overwrite(proto, name, array)
+    proto = apply_patch(source, coupling.walk.constants, Patch(tensors=found.weights))
     model = Model(proto, source.path, source.sha256, source.external_files)
     return Repaired(model, replace(plan, refit=tuple(found.weights)), found.fits)
 

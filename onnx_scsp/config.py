@@ -22,7 +22,7 @@ class PruneConfig:
             channels kept in every group).
         value: The fraction, 0 < value < 1.
         method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one; `auto`
-            is `output-aware` with calibration inputs and `scsp` without.
+            is `output-aware` on calibration inputs or synthetic images, `scsp` without either.
         align: Channel counts are multiples of this where the group is wide enough; 1 = off.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
@@ -30,8 +30,8 @@ class PruneConfig:
             cluster stays.
         compensate: A name of the compensator table (`onnx_scsp.plan.COMPENSATORS`): `merge` lets a
             kept unit take over the readers of those it stands for, `reconstruct` refits the layers
-            behind the cut on calibration inputs, `none` selects only; `auto` is `reconstruct` with
-            calibration inputs and `merge` without.
+            behind the cut on calibration inputs, `none` selects only; `auto` is `reconstruct` on
+            calibration inputs or synthetic images and `merge` without either.
         merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
         ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
         seed: For methods that draw random numbers.

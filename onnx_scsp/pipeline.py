@@ -240,7 +240,7 @@ def verify(
 
 
 def prune(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],
     config: PruneConfig | None = None,
     *,
@@ -258,7 +258,7 @@ def prune(
     """Plans (or takes a plan), cuts, verifies, writes.
 
     Args:
-        model: Input file.
+        model: Input file, or the model loaded from it.
         output: Output file; it appears only when every check has passed.
         config: Budget and method.
         plan: A plan to carry out instead of making one.
@@ -282,7 +282,7 @@ def prune(
     clock = Clock()
     config = config or PruneConfig()
     checking = verify_config or VerifyConfig()
-    source = load(model)
+    source = model if isinstance(model, Model) else load(model)
     check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     clock.lap("load")
     ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))

@@ -29,15 +29,17 @@ RatioOpt = Annotated[
 MethodOpt = Annotated[
     str,
     typer.Option(
-        help="scsp, one-per-cluster, output-aware (needs --calib), or a baseline: l2, random. "
-        "auto: output-aware with --calib, scsp without."
+        help="scsp, one-per-cluster, output-aware (looks at sample inputs), or a baseline: l2, "
+        "random. auto: output-aware on the inputs of --calib or on synthetic images, scsp where "
+        "there are neither."
     ),
 ]
 CompensateOpt = Annotated[
     str,
     typer.Option(
         help="none, merge (survivors take over readers), reconstruct (layers behind the cut are "
-        "refitted, needs --calib). auto: reconstruct with --calib, merge without."
+        "refitted on sample inputs). auto: reconstruct on the inputs of --calib or on synthetic "
+        "images, merge where there are neither."
     ),
 ]
 ClustererOpt = Annotated[str, typer.Option(help="spectral, or the baseline kmeans.")]

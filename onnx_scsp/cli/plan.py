@@ -113,7 +113,7 @@ def run(
                 loaded,
                 config,
                 input_shapes=input_shapes(input_shape),
-                calibration=open_source(source, model, calib_limit, seed),
+                calibration=open_source(source, loaded, calib_limit, seed),
                 progress=watch,
             )
         onnx_scsp.save_plan(plan, output, loaded)

@@ -137,11 +137,12 @@ def run(
         import onnx_scsp
 
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
-        data = open_source(source, model, calib_limit, seed)
+        loaded = onnx_scsp.load(model)
+        data = open_source(source, loaded, calib_limit, seed)
         if tolerance is not None:
             with progress() as watch:
                 found = onnx_scsp.prune_within(
-                    model,
+                    loaded,
                     output,
                     tolerance,
                     config,
@@ -155,7 +156,7 @@ def run(
             return
         with progress() as watch:
             result = onnx_scsp.prune(
-                model,
+                loaded,
                 output,
                 config,
                 plan_out=plan_out,

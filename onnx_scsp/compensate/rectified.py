@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
+from onnx_scsp.observe.landing import invertible
 from onnx_scsp.observe.regression import Products, ridge_of
 from onnx_scsp.types import BoolArray, FloatArray
 
@@ -84,7 +85,7 @@ def refine(
     """
     rows, targets, added = kept.part(held=False)
     factor = scale[:, None, :]
-    safe = np.where(np.abs(factor) < 1e-6, np.inf, factor)
+    safe = invertible(factor)
     landed = factor * targets + added
     ridges = [ridge_of(gram, share) for gram in train.gram]
     factors = [

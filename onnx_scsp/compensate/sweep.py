@@ -10,7 +10,7 @@ In graph order, for every layer that sees a change,
     s        scale of the normalisation between the layer and that sum
 
 so that a layer makes up for the errors of all layers before it, not only for its own missing inputs
-(He, Zhang, Sun, arXiv 1707.06168; DFPC and LFPC share the idea). The ridge strength is chosen on
+(He, Zhang, Sun, arXiv 1707.06168). The ridge strength is chosen on
 held-out samples, and where no fit beats the present weights there, they stay.
 """
 
@@ -213,7 +213,7 @@ class _Sweep:
             gap = self._gap_at(number, place, y.shape)
             if gap is not None:
                 targets += outputs_at(layer, gap, sample) / invertible(place.scale)
-            rows = np.stack(inputs_seen(layer, x, sample, kept))
+            rows = inputs_seen(layer, x, sample, kept)
             grouped = targets_by_group(layer, targets)
             held = held_out(first, len(sample.position))
             if memory is not None:

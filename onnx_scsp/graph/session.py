@@ -25,6 +25,7 @@ __all__ = [
     "open_variant",
     "random_feeds",
     "run_session",
+    "with_outputs",
 ]
 
 
@@ -132,16 +133,9 @@ def observe_shapes(
     Returns:
         Value name -> (shape, element type); empty where the runtime cannot run the model.
     """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model.proto)
-    present = {output.name for output in probe.graph.output}
-    for name in names:
-        if name not in present:
-            probe.graph.output.append(onnx.ValueInfoProto(name=name))
-    del probe.graph.value_info[:]
     wanted = list(names)
     try:
-        with open_variant(probe, model) as session:
+        with open_variant(with_outputs(model.proto, wanted), model) as session:
             results = run_session(session, random_feeds(specs, seed=0), wanted)
     except ModelError:
         return {}  # shapes stay unknown, and what depends on them is frozen with that reason
@@ -149,6 +143,26 @@ def observe_shapes(
         name: (tuple(value.shape), int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype)))
         for name, value in results.items()
     }
+
+
+def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of a model that also gives some of its inner values.
+
+    Args:
+        proto: The model.
+        names: Values to give; what is an output already stays as it is.
+
+    Returns:
+        The copy, without recorded shapes, which might contradict the run.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    present = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present
+    )
+    del copy.graph.value_info[:]
+    return copy
 
 
 @contextmanager

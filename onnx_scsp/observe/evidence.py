@@ -10,7 +10,7 @@ Two curves over the number k of units that stay:
     damage(k) = sqrt(local(k) measured(k))
 
 The measurement knows what an error does at the end; the local error is smooth where the measurement
-is noisy. Their geometric mean planned better than either (docs/methods.md).
+is noisy (docs/methods.md).
 """
 
 from __future__ import annotations
@@ -49,13 +49,11 @@ class PoolEvidence:
         order: int (n,), rows of the pool from the first to go to the last.
         local: float64 (n + 1,), local error over the units that stay.
         damage: float64 (n + 1,), what the allocation weighs.
-        reads: What reads the pool, for judging other choices.
     """
 
     order: IntArray
     local: FloatArray
     damage: FloatArray
-    reads: tuple[Read, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,8 +94,8 @@ def gather_evidence(
         Evidence per pool.
     """
     found = collect(coupling, batches, samples, seed=seed, threads=threads, progress=progress)
-    measured = measured and bool(outputs_of_known_size(coupling))
-    judge = _Judge(coupling, batches, len(pools), threads) if measured else None
+    names = outputs_of_known_size(coupling) if measured else []
+    judge = _Judge(coupling, batches, names, len(pools), threads) if names else None
     result: list[PoolEvidence | None] = []
     for place, units in enumerate(pools):
         progress("measuring groups", place, len(pools))
@@ -120,8 +118,8 @@ def reads_of(
         width = layer.inputs // layer.groups
         if width == 1:
             continue  # filters channels one by one: it passes units on
-        axis = 1 if layer.is_conv else -1
-        owners = input_units(coupling, layer.x, layer.inputs, axis).reshape(layer.groups, width)
+        owners = input_units(coupling, layer.x, layer.inputs, layer.axis)
+        owners = owners.reshape(layer.groups, width)
         mine = np.isin(owners, units)
         if not mine.any():
             continue
@@ -156,7 +154,7 @@ def _observe(reads: tuple[Read, ...], size: int, judge: _Judge | None) -> PoolEv
     if judge is not None and levels:
         measured = judge.curve(reads, way, levels)
         damage = np.sqrt(way.loss * measured)
-    return PoolEvidence(way.order, way.loss, np.asarray(damage), reads)
+    return PoolEvidence(way.order, way.loss, np.asarray(damage))
 
 
 def outputs_of_known_size(coupling: Coupling) -> list[str]:
@@ -171,7 +169,12 @@ class _Judge:
     """Measures what a repaired cut of one pool does to the network's outputs."""
 
     def __init__(
-        self, coupling: Coupling, batches: Iterable[Batch], n_pools: int, threads: int
+        self,
+        coupling: Coupling,
+        batches: Iterable[Batch],
+        names: list[str],
+        n_pools: int,
+        threads: int,
     ) -> None:
         self._coupling = coupling
         self._threads = threads
@@ -180,9 +183,8 @@ class _Judge:
         samples = int(min(max(afford, _FEWEST_SAMPLES), _MOST_SAMPLES))
         # the last samples, because the statistics weigh all alike and any will do
         self._batches = _last(batches, samples)
-        self._names = outputs_of_known_size(coupling)
         with self._open(coupling.model.proto) as session:
-            self._outputs = [run_session(session, b, self._names) for b in self._batches]
+            self._outputs = [run_session(session, b, names) for b in self._batches]
 
     def _open(self, proto: onnx.ModelProto) -> AbstractContextManager[InferenceSession]:
         return open_variant(proto, self._coupling.model, threads=self._threads, optimise=True)

@@ -113,32 +113,31 @@ def _pads(
     return begins
 
 
-def inputs_seen(layer: Linear, x: AnyArray, sample: Sample, kept: BoolArray) -> list[FloatArray]:
+def inputs_seen(layer: Linear, x: AnyArray, sample: Sample, kept: BoolArray) -> FloatArray:
     """Rows of the design matrix, for each group.
 
     Args:
         layer: The layer.
         x: Its input.
         sample: Output positions.
-        kept: Bool (input channels,).
+        kept: Bool (input channels,), equally many of every group.
 
     Returns:
-        One array (samples, positions, kept channels of the group x taps) per group, float64.
+        float64 (groups, samples, positions, kept channels of a group x taps).
     """
     samples, positions = sample.position.shape
     if not layer.is_conv:
         flat = np.asarray(x).reshape(samples, -1, layer.inputs)
         rows = np.take_along_axis(flat, sample.position[..., None], axis=1)[..., kept]
-        return [rows.astype(np.float64)]
+        return rows.astype(np.float64)[None]
     spread = np.asarray(x).reshape(samples, layer.inputs, -1)
     chosen = spread[:, kept]
     padded = np.concatenate([chosen, np.zeros((*chosen.shape[:2], 1), chosen.dtype)], axis=2)
     seen = np.stack([padded[n][:, sample.inputs[n]] for n in range(samples)])
-    # (samples, channels, positions, taps) -> (samples, positions, channels, taps)
-    seen = seen.transpose(0, 2, 1, 3).astype(np.float64)
-    per_group = kept.reshape(layer.groups, -1).sum(axis=1)
-    parts = np.split(seen, np.cumsum(per_group)[:-1], axis=2)
-    return [part.reshape(samples, positions, -1) for part in parts]
+    width = chosen.shape[1] // layer.groups
+    split = seen.reshape(samples, layer.groups, width, positions, layer.taps)
+    by_group = split.transpose(1, 0, 3, 2, 4).astype(np.float64)
+    return by_group.reshape(layer.groups, samples, positions, width * layer.taps)
 
 
 def outputs_at(layer: Linear, y: AnyArray, sample: Sample) -> FloatArray:

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from onnx_scsp.couple import Coupling
-from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.graph.session import open_variant, run_session, with_outputs
 from onnx_scsp.observe.landing import Landing, landing
 from onnx_scsp.observe.layers import Linear, linear_layers
 from onnx_scsp.observe.regression import Products
@@ -31,7 +30,7 @@ Progress = Callable[[str, int, int], None]
 HELD_OUT = 8
 """Every so manieth sample is held out."""
 LARGEST_GRAM = 6144
-"""Layers that see more inputs per position than this are described channel by channel."""
+"""Layers that see more inputs per position than this are left out."""
 _ROWS_PER_INPUT = 24
 _FEWEST_ROWS = 8192
 
@@ -94,9 +93,9 @@ def collect(
     wanted = dict.fromkeys(
         name for each in gathered for name in (each.layer.x, each.layer.y, each.landing.value)
     )
-    proto = _probed(coupling, wanted)
+    names = [name for name in wanted if name not in graph.inputs]
+    proto = with_outputs(coupling.model.proto, names)
     with open_variant(proto, coupling.model, threads=threads, optimise=True) as session:
-        names = [name for name in wanted if name not in graph.inputs]
         done = 0
         for number, batch in enumerate(batches):
             values = {**run_session(session, batch, names), **batch}
@@ -105,17 +104,6 @@ def collect(
             done += len(next(iter(batch.values())))
             progress("observing layers", min(done, samples), samples)
     return {each.layer.node.index: each.result() for each in gathered if each.train.rows}
-
-
-def _probed(coupling: Coupling, wanted: Iterable[str]) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    proto.CopyFrom(coupling.model.proto)
-    present = {output.name for output in proto.graph.output} | set(coupling.walk.graph.inputs)
-    proto.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in wanted if name not in present
-    )
-    del proto.graph.value_info[:]
-    return proto
 
 
 class _Gathering:
@@ -139,7 +127,7 @@ class _Gathering:
             return
         rng = np.random.default_rng([self.seed, layer.node.index, number])
         sample = draw(layer, x.shape, y.shape, self.positions, rng)
-        rows = by_group(inputs_seen(layer, x, sample, self._every))
+        rows = inputs_seen(layer, x, sample, self._every)
         targets = targets_by_group(layer, outputs_at(layer, y, sample))
         held = held_out(first, len(sample.position))
         self.train.add_samples(rows[:, ~held], targets[:, ~held])
@@ -152,11 +140,6 @@ class _Gathering:
         mean, square = self._sums / max(self._rows, 1)
         variance = float(np.maximum(square - mean**2, 0.0).sum())
         return LayerStatistics(self.layer, self.landing, self.train, variance)
-
-
-def by_group(rows: list[FloatArray]) -> FloatArray:
-    """(groups, samples, positions, d), from the rows of equally wide groups."""
-    return np.stack(rows)
 
 
 def targets_by_group(layer: Linear, values: FloatArray) -> FloatArray:

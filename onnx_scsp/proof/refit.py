@@ -9,14 +9,13 @@ zero. Constants that the plan does not name as refitted are those of the origina
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import overwrite
+from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
-from onnx_scsp.types import BoolArray, Check, PrunePlan
+from onnx_scsp.types import AnyArray, BoolArray, Check, PrunePlan
 
 
 def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
@@ -34,8 +33,7 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
         PlanError: The plan names a constant that the files do not have, or of another shape.
     """
     ours, theirs = (Constants(model, view(model.proto)) for model in (a, b))
-    proto = onnx.ModelProto()
-    proto.CopyFrom(a.proto)
+    tensors: dict[str, AnyArray] = {}
     for name in plan.refit:
         if name not in ours or name not in theirs or ours.is_derived(name):
             raise PlanError(f"the plan calls '{name}' refitted, which is no constant of both files")
@@ -48,7 +46,8 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
         np.moveaxis(array, across, 0)[np.moveaxis(stays, across, 0)] = np.moveaxis(
             found, across, 0
         ).reshape(-1)
-        overwrite(proto, name, array)
+        tensors[name] = array
+    proto = apply_patch(a, ours, Patch(tensors=tensors))
     return Model(proto, a.path, a.sha256, a.external_files)
 
 

@@ -47,7 +47,7 @@ class WithinTolerance:
 
 
 def prune_within(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],
     tolerance: Tolerance,
     config: PruneConfig | None = None,
@@ -63,7 +63,7 @@ def prune_within(
     """Finds the smallest model within a tolerance, cuts, verifies, writes.
 
     Args:
-        model: Input file.
+        model: Input file, or the model loaded from it.
         output: Output file; it appears only when a cut is tolerated and every check has passed.
         tolerance: How much worse the model may become.
         config: Method, and as `target` what is to become small; `value` is not used.
@@ -88,7 +88,7 @@ def prune_within(
     begun = time.perf_counter()
     config, checking = config or PruneConfig(), verify_config or VerifyConfig()
     shapes = checking.input_shapes
-    source = load(model)
+    source = model if isinstance(model, Model) else load(model)
     check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     learn, held = calibration, None
     if tolerance.max_divergence is not None:
@@ -122,7 +122,7 @@ def prune_within(
     plan = search.run()
     searched = round(time.perf_counter() - begun, 4)
     result = prune(
-        model,
+        source,
         output,
         plan=plan,
         plan_out=plan_out,

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "tolerance": frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
-        | {"results", "pipeline"}
+        | {"figures", "results", "pipeline"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}

@@ -175,8 +175,10 @@ def test_the_measured_part_is_what_the_repaired_cut_does_to_the_output() -> None
     coupling, _, out = stack()
     found = only(coupling)
     level = 4
-    way = eliminate(found.reads, 8, [level])
-    (read,) = found.reads
+    (read,) = reads_of(
+        coupling, pools_of(coupling)[0], collect(coupling, batches_for(coupling), 32)
+    )
+    way = eliminate([read], 8, [level])
     weight = way.snapshots[level][0]
     copy = WorkingCopy(coupling.model, coupling.walk.constants)
     bias = copy.bias(read.layer) + read.mean @ (read.weight - weight)
