@@ -10,8 +10,8 @@ from onnx_scsp.partition.spectral import (
     affinity,
     clone_classes,
     cosine,
+    eigenvalues,
     spectral_clusters,
-    spectrum,
 )
 from onnx_scsp.types import FloatArray, Partition
 
@@ -21,9 +21,9 @@ __all__ = [
     "affinity",
     "clone_classes",
     "cosine",
+    "eigenvalues",
     "kmeans_clusters",
     "spectral_clusters",
-    "spectrum",
 ]
 
 Clusterer = Callable[[FloatArray, int], Partition]

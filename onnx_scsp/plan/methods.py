@@ -16,7 +16,7 @@ What the abstracts leave open is decided in docs/methods.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -24,7 +24,7 @@ import numpy as np
 from onnx_scsp.describe import Criterion
 from onnx_scsp.describe.criteria import magnitude
 from onnx_scsp.observe import PoolEvidence
-from onnx_scsp.partition import Clusterer, affinity, clone_classes, cosine, spectrum
+from onnx_scsp.partition import Clusterer, affinity, clone_classes, cosine, eigenvalues
 from onnx_scsp.types import FloatArray, IntArray, UnitTable
 
 
@@ -42,6 +42,10 @@ class Pick:
     clusters: IntArray | None = None
 
 
+Ranking = tuple[IntArray, FloatArray]
+"""Rows from most to least worth keeping, and what each row carries."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tools:
     """What a method works with.
@@ -51,12 +55,14 @@ class Tools:
         criterion: What a unit is worth.
         rng: Random numbers, seeded per table.
         evidence: What calibration inputs say about the table's units, or None.
+        rankings: What a method has found out about the table, for `pick` to reuse after `curve`.
     """
 
     cluster: Clusterer
     criterion: Criterion
     rng: np.random.Generator
     evidence: PoolEvidence | None = None
+    rankings: dict[str, Ranking] = field(default_factory=dict)
 
 
 Curve = Callable[[UnitTable, Tools], FloatArray]
@@ -149,7 +155,7 @@ def _one_per_cluster_curve(table: UnitTable, _: Tools) -> FloatArray:
     rows, cosines = _distinct(table)
     worth = np.zeros(table.n_units)
     if rows.size:
-        values = spectrum(affinity(cosines))[0] if rows.size > 1 else np.zeros(1)
+        values = eigenvalues(affinity(cosines)) if rows.size > 1 else np.zeros(1)
         worth[: rows.size] = np.clip(2.0 - values, 1e-9, None)
     return np.asarray(worth.sum() - np.concatenate([[0.0], np.cumsum(worth)]))
 
@@ -176,8 +182,15 @@ def _one_per_cluster_pick(table: UnitTable, k: int, tools: Tools) -> Pick:
 # ---- scsp -----------------------------------------------------------------------------------
 
 
-def _efficiency(table: UnitTable, tools: Tools) -> tuple[IntArray, FloatArray]:
-    """Rows from most to least worth keeping, cluster by cluster, and what each row carries.
+def _efficiency(table: UnitTable, tools: Tools) -> Ranking:
+    """The ranking by clusters, made once per table: its eigenvectors are what takes time."""
+    if "scsp" not in tools.rankings:
+        tools.rankings["scsp"] = _rank_clusters(table, tools)
+    return tools.rankings["scsp"]
+
+
+def _rank_clusters(table: UnitTable, tools: Tools) -> Ranking:
+    """Ranks cluster by cluster.
 
     Efficiency of a cluster = mean over its units of relevance x complementarity; relevance is a
     unit's share of the criterion, complementarity 1 - its mean |cosine| with the other clusters.
@@ -205,7 +218,7 @@ def _n_clusters(table: UnitTable) -> int:
     rows, cosines = _distinct(table)
     if rows.size < 4:
         return max(1, int(rows.size))
-    values = spectrum(affinity(cosines))[0]
+    values = eigenvalues(affinity(cosines))
     gaps = np.diff(values)[1 : rows.size // 2]
     return int(np.argmax(gaps)) + 2 if gaps.size else 2
 

@@ -17,7 +17,7 @@ from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.lots import Lot, make_lots, spread
-from onnx_scsp.plan.methods import METHODS, Method, Tools
+from onnx_scsp.plan.methods import METHODS, Method, Ranking, Tools
 from onnx_scsp.plan.needs import Needs, find_needs
 from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan, UnitTable
 
@@ -48,11 +48,13 @@ class _Chosen:
     compensate: Compensator
     seed: int
     evidence: Evidence | None = None
+    rankings: dict[int, dict[str, Ranking]] = field(default_factory=dict)
 
     def tools(self, place: int) -> Tools:
         found = self.evidence.pools[place] if self.evidence is not None else None
         rng = np.random.default_rng([self.seed, place])
-        return Tools(self.cluster, self.criterion, rng, found)
+        known = self.rankings.setdefault(place, {})
+        return Tools(self.cluster, self.criterion, rng, found, known)
 
 
 def plan_cuts(
