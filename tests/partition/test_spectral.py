@@ -16,8 +16,7 @@ from onnx_scsp.partition import (
     eigenvalues,
     spectral_clusters,
 )
-from onnx_scsp.partition.spectral import spectrum
-from onnx_scsp.partition.spectral import cluster_qr
+from onnx_scsp.partition.spectral import cluster_qr, spectrum
 
 Array = NDArray[np.float64]
 
