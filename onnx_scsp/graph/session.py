@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+_LARGE_BYTES = 1 << 25
+"""A model from this size on goes to the runtime through a file, not as a second copy in memory."""
+
+
 def open_session(
     source: Path | bytes, *, threads: int = 1, optimise: bool = True
 ) -> InferenceSession:
@@ -167,7 +171,12 @@ def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
 
 @contextmanager
 def open_variant(
-    proto: onnx.ModelProto, model: Model, *, threads: int = 1, optimise: bool = False
+    proto: onnx.ModelProto,
+    model: Model,
+    *,
+    threads: int = 1,
+    optimise: bool = False,
+    used_up: bool = False,
 ) -> Iterator[InferenceSession]:
     """Opens a changed copy of a model, without optimisation so that results compare exactly.
 
@@ -176,13 +185,14 @@ def open_variant(
         model: The model it was made from; its external data is found through it.
         threads: Intra-op threads.
         optimise: Whether the runtime may rewrite the graph all the same, where speed counts.
+        used_up: Whether nobody needs the proto any more: its large tensors then leave it.
 
     Yields:
         The session.
     """
-    if not model.external_files:
+    if not model.external_files and not (used_up and proto.ByteSize() >= _LARGE_BYTES):
         yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
-        path = write_variant(proto, model, Path(folder))
+        path = write_variant(proto, model, Path(folder), used_up=used_up)
         yield open_session(path, threads=threads, optimise=optimise)
