@@ -87,10 +87,11 @@ def refine(
     factor = scale[:, None, :]
     safe = invertible(factor)
     landed = factor * targets + added
-    ridges = [ridge_of(gram, share) for gram in train.gram]
+    grams = [train.gram(g) for g in range(len(start))]
+    ridges = [ridge_of(gram, share) for gram in grams]
     factors = [
         scipy.linalg.cho_factor(gram + np.diag(ridge))
-        for gram, ridge in zip(train.gram, ridges, strict=True)
+        for gram, ridge in zip(grams, ridges, strict=True)
     ]
     transposed = rows.transpose(0, 2, 1)
     now, ahead, pace = best, best, 1.0

@@ -2,8 +2,7 @@
 
 For each layer, over sampled output positions,
 
-    gram  = sum [r 1] [r 1]^T        r: the inputs that a position sees
-    cross = sum [r 1] y^T            y: the outputs there
+    gram = sum [r 1] [r 1]^T        r: the inputs that a position sees
 
 over the samples that are not held out, and over all of them the variance of the place where the
 outputs land.
@@ -42,7 +41,7 @@ class LayerStatistics:
     Attributes:
         layer: The layer.
         landing: Where its outputs land.
-        train: Sums over the training samples.
+        train: Sums over the training samples, without targets.
         variance: Variance of the landing place, summed over the channels.
     """
 
@@ -115,8 +114,7 @@ class _Gathering:
         self.seed = seed
         width = layer.inputs // layer.groups * layer.taps
         self.positions = positions_per_sample(width, samples)
-        outputs = layer.outputs // layer.groups
-        self.train = Products.zeros(layer.groups, width, outputs)
+        self.train = Products.zeros(layer.groups, width, 0)
         self._sums = np.zeros((2, layer.outputs))
         self._rows = 0
         self._every = np.ones(layer.inputs, bool)
@@ -128,13 +126,13 @@ class _Gathering:
         rng = np.random.default_rng([self.seed, layer.node.index, number])
         sample = draw(layer, x.shape, y.shape, self.positions, rng)
         rows = inputs_seen(layer, x, sample, self._every)
-        targets = targets_by_group(layer, outputs_at(layer, y, sample))
-        held = held_out(first, len(sample.position))
-        self.train.add_samples(rows[:, ~held], targets[:, ~held])
+        rows = rows[:, ~held_out(first, len(sample.position))]
+        self.train.add_samples(rows, np.zeros((*rows.shape[:3], 0)))
         place = values[self.landing.value]
         landed = outputs_at(layer, place if place.shape == y.shape else y, sample)
-        self._rows += sample.position.size
-        self._sums += np.stack([landed.sum(axis=(0, 1)), np.square(landed).sum(axis=(0, 1))])
+        landed = landed[np.isfinite(landed).all(axis=2)]
+        self._rows += len(landed)
+        self._sums += np.stack([landed.sum(axis=0), np.square(landed).sum(axis=0)])
 
     def result(self) -> LayerStatistics:
         mean, square = self._sums / max(self._rows, 1)
