@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit, reconstruct
 from onnx_scsp.config import PruneConfig
@@ -17,6 +19,7 @@ from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.invented import invent
 from onnx_scsp.observe import Evidence, gather_evidence
+from onnx_scsp.observe.kept import place_of, read_evidence, write_evidence
 from onnx_scsp.observe.statistics import Batch
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import IntArray, PrunePlan
@@ -93,22 +96,43 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def observer(
-    coupling: Coupling, inputs: Passes, config: PruneConfig, *, threads: int, progress: Progress
+    coupling: Coupling,
+    inputs: Passes,
+    config: PruneConfig,
+    *,
+    threads: int,
+    progress: Progress,
+    cache: Path | None = None,
 ) -> Callable[[Sequence[IntArray]], Evidence]:
-    """Observes pools of units when the planner asks."""
+    """Observes pools of units when the planner asks; what the cache holds is not observed again."""
     measured = config.target != "ratio"  # else every group's width is given
+    identity = {
+        "version": __version__,
+        "model": coupling.map.model_sha256,
+        "samples": "" if cache is None else inputs.data.fingerprint(),
+        "batch": inputs.size,
+        "measured": measured,
+        "seed": config.seed,
+        "threads": threads,
+    }
 
     def observe(pools: Sequence[IntArray]) -> Evidence:
-        return gather_evidence(
-            coupling,
-            pools,
-            inputs,
-            inputs.samples,
-            measured=measured,
-            seed=config.seed,
-            threads=threads,
-            progress=progress,
-        )
+        kept = None if cache is None else place_of(cache, identity, pools)
+        found = None if kept is None else read_evidence(kept, pools)
+        if found is None:
+            found = gather_evidence(
+                coupling,
+                pools,
+                inputs,
+                inputs.samples,
+                measured=measured,
+                seed=config.seed,
+                threads=threads,
+                progress=progress,
+            )
+            if kept is not None:
+                write_evidence(kept, found)
+        return found
 
     return observe
 

@@ -42,6 +42,7 @@ def make_plan(
     choices: Choices | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     threads: int = 2,
     progress: Progress = _silent,
 ) -> PrunePlan:
@@ -54,6 +55,7 @@ def make_plan(
         choices: Tables of methods, clusterers, criteria, compensators.
         input_shapes: Shapes for inputs with dynamic axes.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         threads: Threads of the runtime, where there are such inputs.
         progress: Called with (what, done, total).
 
@@ -69,7 +71,7 @@ def make_plan(
     rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, config)
-    return _plan(coupling, config, inputs, choices, threads, progress)
+    return _plan(coupling, config, inputs, choices, cache, threads, progress)
 
 
 def _plan(
@@ -77,12 +79,15 @@ def _plan(
     config: PruneConfig,
     inputs: Passes | None,
     choices: Choices | None,
+    cache: Path | None,
     threads: int,
     progress: Progress,
 ) -> PrunePlan:
     observe = None
     if inputs is not None:
-        observe = observer(coupling, inputs, config, threads=threads, progress=progress)
+        observe = observer(
+            coupling, inputs, config, threads=threads, progress=progress, cache=cache
+        )
     return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
 
 
@@ -251,6 +256,7 @@ def prune(
     same_graph: bool = False,
     data: Mapping[str, AnyArray] | None = None,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
     progress: Progress = _silent,
@@ -269,6 +275,7 @@ def prune(
         data: Inputs for the fidelity figures.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by and to repair the
             cut with; no labels.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         progress: Called with (what, done, total).
@@ -295,7 +302,7 @@ def prune(
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
-        plan = _plan(coupling, config, inputs, choices, checking.threads, progress)
+        plan = _plan(coupling, config, inputs, choices, cache, checking.threads, progress)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan

@@ -79,6 +79,17 @@ StdOpt = Annotated[
 ]
 
 
+CacheOpt = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep here what sample inputs say about the model; another budget on the same model "
+        "and inputs then starts at the planning.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 def calibration_source(
     calib: str | None,
     preprocess: Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_scsp.cli.calibration import (
     CALIB_LIMIT,
+    CacheOpt,
     CalibLimitOpt,
     CalibOpt,
     ColourOpt,
@@ -68,6 +69,7 @@ def run(
     scale: ScaleOpt = None,
     mean: MeanOpt = None,
     std: StdOpt = None,
+    cache: CacheOpt = None,
     ignore: IgnoreOpt = None,
     approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
@@ -114,6 +116,7 @@ def run(
                 config,
                 input_shapes=input_shapes(input_shape),
                 calibration=open_source(source, loaded, calib_limit, seed),
+                cache=cache,
                 progress=watch,
             )
         onnx_scsp.save_plan(plan, output, loaded)

@@ -9,6 +9,7 @@ import typer
 
 from onnx_scsp.cli.calibration import (
     CALIB_LIMIT,
+    CacheOpt,
     CalibLimitOpt,
     CalibOpt,
     ColourOpt,
@@ -91,6 +92,7 @@ def run(
     scale: ScaleOpt = None,
     mean: MeanOpt = None,
     std: StdOpt = None,
+    cache: CacheOpt = None,
     ignore: IgnoreOpt = None,
     approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
@@ -147,6 +149,7 @@ def run(
                     tolerance,
                     config,
                     calibration=data,
+                    cache=cache,
                     state=state,
                     plan_out=plan_out,
                     verify_config=checking,
@@ -163,6 +166,7 @@ def run(
                 verify_config=checking,
                 verified=not no_verify,
                 calibration=data,
+                cache=cache,
                 progress=watch,
             )
         print_result(result, as_json=json)

@@ -66,6 +66,7 @@ class Bench:
     threads: int
     measure: Measure
     progress: Progress
+    cache: Path | None = None
 
 
 class Search:
@@ -140,6 +141,7 @@ class Search:
             bench.config,
             threads=bench.threads,
             progress=bench.progress,
+            cache=bench.cache,
         )
 
         def once(pools: Sequence[IntArray]) -> Evidence:

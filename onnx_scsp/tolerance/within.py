@@ -53,6 +53,7 @@ def prune_within(
     config: PruneConfig | None = None,
     *,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     state: str | os.PathLike[str] | None = None,
     plan_out: str | os.PathLike[str] | None = None,
     verify_config: VerifyConfig | None = None,
@@ -69,6 +70,7 @@ def prune_within(
         config: Method, and as `target` what is to become small; `value` is not used.
         calibration: Sample inputs to choose by and to repair the cut with; for a divergence a
             quarter of them only judges.
+        cache: A folder that keeps what the inputs say, for other searches on the same model.
         state: A file that keeps the trials: an interrupted search goes on from it.
         plan_out: Where to write the plan.
         verify_config: Tolerances, seeds and input shapes.
@@ -117,6 +119,7 @@ def prune_within(
         checking.threads,
         measure,
         progress,
+        cache,
     )
     search = Search(bench, tolerance, record)
     plan = search.run()
