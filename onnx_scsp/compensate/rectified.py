@@ -23,6 +23,8 @@ from onnx_scsp.types import BoolArray, FloatArray
 ROUNDS = 12
 MOST_ELEMENTS = 1 << 24
 """Rows x inputs that may be kept in memory."""
+MOST_PRODUCTS = 1 << 32
+"""Rows x inputs x outputs that a round may multiply."""
 
 
 @dataclass(slots=True, eq=False)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from onnx_scsp.compensate.rectified import MOST_ELEMENTS, Rows, refine
+from onnx_scsp.compensate.rectified import MOST_ELEMENTS, MOST_PRODUCTS, Rows, refine
 from onnx_scsp.compensate.segments import Runner, Segment, Shelf, alive_after, cut_graph
 from onnx_scsp.couple import Coupling
 from onnx_scsp.observe.landing import Landing, invertible, landing
@@ -201,7 +201,7 @@ class _Sweep:
             Products.zeros(layer.groups, width, layer.outputs // layer.groups) for _ in range(2)
         ]
         added = self._added_later(layer)
-        memory = self._memory(place, width)
+        memory = self._memory(layer, place, width)
         positions, first = positions_per_sample(width, self.samples), 0
         for number in range(len(self.before)):
             made = runner(self.before.get(number, segment.inputs))
@@ -232,12 +232,13 @@ class _Sweep:
         stored = self.coupling.walk.constants.array(layer.bias)
         return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
 
-    def _memory(self, place: Landing, width: int) -> Rows | None:
+    def _memory(self, layer: Linear, place: Landing, width: int) -> Rows | None:
         """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
         if place.other and not self._same_shape(place):
             return None
-        rows = positions_per_sample(width, self.samples) * self.samples
-        return Rows() if place.rectified and rows * width <= MOST_ELEMENTS else None
+        size = positions_per_sample(width, self.samples) * self.samples * width
+        few = size <= MOST_ELEMENTS and size * layer.outputs // layer.groups <= MOST_PRODUCTS
+        return Rows() if place.rectified and few else None
 
     def _same_shape(self, place: Landing) -> bool:
         """Whether the sum's other operand is known by now, and is not broadcast or broadcasting."""

@@ -38,7 +38,7 @@ _MEASURING_MACS = 2e12
 """About what all measurements together may cost; fewer samples where a network is large."""
 _COUNTS_VALUES = frozenset({"Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"})
 """Operators whose output has as many entries as some values say."""
-_FEWEST_SAMPLES, _MOST_SAMPLES = 16, 256
+_FEWEST_SAMPLES, _MOST_SAMPLES = 8, 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,6 +31,9 @@ HELD_OUT = 8
 LARGEST_GRAM = 6144
 """Layers that see more inputs per position than this are left out."""
 _ROWS_PER_INPUT = 24
+_ROWS_PER_FURTHER_INPUT = 6
+"""For inputs beyond `_MANY`: the sums grow with the third power of the inputs as it is."""
+_MANY = 1024
 _FEWEST_ROWS = 8192
 
 
@@ -58,7 +61,9 @@ def held_out(first: int, count: int) -> BoolArray:
 
 def positions_per_sample(inputs: int, samples: int) -> int:
     """How many output positions of every sample a layer with so many inputs needs."""
-    wanted = max(_FEWEST_ROWS, _ROWS_PER_INPUT * inputs)
+    further = max(inputs - _MANY, 0)
+    enough = _ROWS_PER_INPUT * (inputs - further) + _ROWS_PER_FURTHER_INPUT * further
+    wanted = max(_FEWEST_ROWS, enough)
     return max(1, -(-wanted // max(samples, 1)))
 
 
