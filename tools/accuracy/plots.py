@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.accuracy.catalog import METHODS, Method
-from tools.accuracy.driver import Record
+from tools.records import Record
 
 # what stands out: ours, then the strongest of the others; the rest is grey
 _OURS = ("#c0392b", "#e67e22", "#8e44ad", "#d35480", "#b7950b", "#784212")
