@@ -6,6 +6,7 @@ import copy
 import importlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from tools.speed.catalog import Variant
 MOST = 0.95
 """Largest share of channels that the search takes away."""
 
-TOLERANCE = 0.02
-"""Rounded widths move the MACs in steps."""
+CLOSE, TOLERANCE = 0.01, 0.02
+"""How far from the budget a result may be: without looking further, and at half the most."""
 
 _LONGEST = 300
 
@@ -71,22 +72,26 @@ def _torch_pruning(
     round_to = int(variant.arguments[0]) or None
     whole = macs(model, inputs)
 
-    def search(spread: str) -> tuple[float, Any]:
-        def cut(share: float) -> Any:
+    found: list[tuple[float, str, float, Any]] = []
+    for spread in ("local", "global"):  # rounded, equal shares may jump over the budget
+
+        def cut(share: float, spread: str = spread) -> Any:
             return _cut(copy.deepcopy(model), inputs, share, round_to, spread)
 
-        def left(share: float) -> float:
+        def left(share: float, cut: Callable[[float], Any] = cut) -> float:
             return macs(cut(share), inputs) / whole
 
-        share = bisect(left, budget, high=MOST, tolerance=TOLERANCE)
-        return share, cut(share)
-
-    spread = "local"
-    try:
-        share, pruned = search(spread)
-    except OutOfReachError:  # equal shares, rounded, jump over the budget
-        spread = "global"
-        share, pruned = search(spread)
+        try:
+            share = bisect(left, budget, high=MOST, tolerance=TOLERANCE)
+        except OutOfReachError:
+            if spread == "global" and not found:
+                raise
+            continue
+        pruned = cut(share)
+        found.append((abs(macs(pruned, inputs) / whole - budget), spread, share, pruned))
+        if found[0][0] <= CLOSE:
+            break
+    _, spread, share, pruned = min(found, key=lambda entry: entry[0])
     zoo.export_script(pruned, inputs, out, folded=True)
     return {"ratio": share, "round_to": round_to, "spread": spread}
 
