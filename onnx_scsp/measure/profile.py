@@ -8,6 +8,7 @@ says so, so that a layer keeps its row when its width makes the runtime choose a
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,9 @@ _RUNS = 20
 _WARM_UP = 5
 _KERNEL, _BLOCKED, _FUSED = "_kernel_time", "_nchwc", "fused "
 """What the runtime adds to names: every kernel's, one's on a blocked layout, a fused one's."""
+
+_NUMBERED = re.compile(r"(_\d+)+$")
+"""Subgraphs that a provider runs as one kernel are numbered through all sessions of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ def kernel_times(events: Iterable[Mapping[str, Any]], skip: int) -> tuple[Kernel
             continue
         run = int(np.searchsorted(starts, event["ts"], side="right")) - 1
         if run >= skip:
-            key = (event["name"].removesuffix(_KERNEL), event["args"].get("op_name", ""))
+            op = _NUMBERED.sub("", event["args"].get("op_name", ""))
+            key = (event["name"].removesuffix(_KERNEL), op)
             spent[key][run].append(event["dur"] / 1e3)
     found = []
     for (name, op), runs in spent.items():
@@ -136,7 +141,7 @@ def _layer(kernel: Kernel, graph: GraphView, named: Mapping[str, NodeView]) -> s
     name = kernel.name.removesuffix(_BLOCKED).removeprefix(_FUSED)
     node = named.get(name) or graph.producers.get(name)
     if node is None:
-        return name
+        return _NUMBERED.sub("", name)
     for before in _upstream(node, graph):
         if kernel.op.endswith(before.op_type):  # FusedConv runs a Conv
             return before.name

@@ -63,6 +63,11 @@ def test_a_kernel_that_most_runs_do_not_call_takes_no_time() -> None:
     assert (rare.spent_ms, rare.count) == (0.0, 1)
 
 
+def test_numbers_of_a_providers_subgraphs_are_left_out() -> None:
+    events = [run_event(100), kernel_event("x_4_0", "subgraph_4", 110, 1)]
+    assert kernel_times(events, 0)[0].op == "subgraph"
+
+
 def test_a_profile_without_runs_is_refused() -> None:
     with pytest.raises(ModelError, match="no profile"):
         kernel_times(EVENTS, 4)
@@ -109,6 +114,7 @@ def chain() -> onnx.ModelProto:
         ("relu", "Relu", "relu"),
         ("ReorderOutput", "ReorderOutput", "ReorderOutput"),
         ("relu", "Gemm", "relu"),
+        ("DreamProvider_subgraph_4_0", "subgraph", "DreamProvider_subgraph"),
     ],
 )
 def test_a_kernel_is_put_down_to_the_layer_that_it_runs(kernel: str, op: str, layer: str) -> None:
