@@ -15,8 +15,14 @@ _BARS_SHOWN = 8
 _A, _B, _NOISE = "#7f8c8d", "#c0392b", "#d5d8dc"
 
 
-def require_matplotlib() -> Any:
-    """The library, set up so that the same drawing gives the same bytes.
+def require_matplotlib(salt: str = "onnx_scsp") -> Any:
+    """The library's pyplot, set up so that the same drawing gives the same bytes.
+
+    Args:
+        salt: What the names inside the drawing are made from.
+
+    Returns:
+        The module.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -28,7 +34,7 @@ def require_matplotlib() -> Any:
             "drawing needs matplotlib; install it with: pip install 'onnx-scsp[plot]'"
         ) from None
     matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "onnx_scsp", "svg.fonttype": "none"})
+    matplotlib.rcParams.update({"svg.hashsalt": salt, "svg.fonttype": "none"})
     return importlib.import_module("matplotlib.pyplot")
 
 
