@@ -92,8 +92,8 @@ def _measure(chosen: argparse.Namespace, stages: tuple[str, ...], picked: list[V
     names = words(chosen.only)
     nets = [net for net in NETWORKS if not names or {net.name, net.label} & set(names)]
     for net in nets:
-        if "prune" in stages and bench.export(net):
-            for variant in picked:
+        if {"prune", "time"} & set(stages) and bench.export(net):
+            for variant in picked:  # what is there is kept, so before timing this is a look
                 bench.prune(net, variant)
     for net in nets:
         if "time" in stages and bench.dense(net).exists():

@@ -41,7 +41,7 @@ def timed(network: str, threads: int, **medians: float) -> dict:
         name: (value * drift * (1 + 0.004 * rng.standard_normal(40))).tolist()
         for name, value in named.items()
     }
-    return record("time", network, str(threads), rounds_ms=rounds, files={}, rounds=40)
+    return record("time", network, str(threads), rounds_ms=rounds, files={}, rounds=40, steady=True)
 
 
 def known(*records: dict) -> dict:
@@ -111,6 +111,11 @@ def test_a_promise_that_is_not_kept_is_said_so():
     text = render(known(timed("resnet18", 1, ours=6.0, tp=7.0)), EVERY)
     (line,) = (line for line in text.splitlines() if line.startswith("| resnet18 | 1 | 0.55 |"))
     assert line.endswith("| **not met** |")
+
+
+def test_times_that_had_not_settled_are_marked():
+    assert "unsteady |" not in render(known(RESNET), EVERY)
+    assert "unsteady |" in render(known({**RESNET, "steady": False}), EVERY)
 
 
 def test_a_page_without_records_is_still_one():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,8 +28,9 @@ _HOW = """
 Latency in onnxruntime relative to the dense file (smaller is faster), batch 1, 224x224 (unet
 128x128). All files of a network run interleaved in one process, in random order, the dense one
 twice; ratios are those of medians, with 95 % bootstrap intervals over rounds; the noise floor is
-how far the dense file's ratio to itself reaches ([how](bench.md)). In parentheses the MACs left in
-the file, by one counter for all. Weights are random: **nothing here says anything about accuracy**.
+how far the dense file's ratio to itself reaches ([how](bench.md)); *unsteady* are times that had
+not settled when the counted rounds began. In parentheses the MACs left in the file, by one counter
+for all. Weights are random: **nothing here says anything about accuracy**.
 """
 
 _RUN = """## What was run
@@ -70,7 +72,7 @@ def render(records: Records, chosen: Sequence[Variant], *, preliminary: bool = F
         sections += [*_latency(records, chosen, count), ""]
     sections += [*_promises(records, chosen), "", *_cost(records), "", *_growth(records), ""]
     sections += [*_failures(records), "", _RUN, *_versions(records)]
-    return "\n".join(sections).rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(sections)).rstrip() + "\n"
 
 
 def _latency(records: Records, chosen: Sequence[Variant], threads: int) -> list[str]:
@@ -89,7 +91,8 @@ def _latency(records: Records, chosen: Sequence[Variant], threads: int) -> list[
             continue
         cells = [_cell(records, record, net.label, variant) for variant in chosen]
         dense_ms = float(np.median(record["rounds_ms"][DENSE]))
-        end = [_rivalry(record, chosen), f"{floor(record):.3f}"]
+        unsteady = "" if record["steady"] else ", unsteady"
+        end = [_rivalry(record, chosen), f"{floor(record):.3f}{unsteady}"]
         lines.append(f"| {' | '.join([net.label, f'{dense_ms:.2f}', *cells, *end])} |")
     return lines
 
@@ -97,7 +100,8 @@ def _latency(records: Records, chosen: Sequence[Variant], threads: int) -> list[
 def _cell(records: Records, record: Record, network: str, variant: Variant) -> str:
     found = ratio(record, variant.name)
     if found is None:
-        return str(records.get(("prune", network, variant.name), {}).get("outcome", "-"))
+        outcome = records.get(("prune", network, variant.name), {}).get("outcome", "ok")
+        return "not timed" if outcome == "ok" else str(outcome)
     left = macs_left(records, network, variant.name)
     macs = "" if left is None else f" ({left:.3f})"
     if variant.tool == OURS:
