@@ -40,7 +40,8 @@ _RUN = """## What was run
   tell nothing of random weights), all other options being the defaults.
 - *Torch-Pruning* prunes the module (`BasePruner`, L2 norms, layers that feed an output ignored),
   plain and with `round_to`; its ratio is searched until the MACs fit, the same for every group, or,
-  where rounded widths jump over the budget that way, ranked over all groups.
+  where rounded widths jump over the budget that way, ranked over all groups. It cannot follow the
+  split blocks of yolov8n; they get two convolutions in place of one, as in its own example.
 - *onnxsim* simplifies the file and prunes it (`apply_structured_pruning`), its sparsity searched.
 - Whole processes run without limits on their threads, three times in turn (median), grown networks
   once. *Torch-Pruning* there: import, build without initialising, load weights, prune once at a

@@ -69,6 +69,7 @@ def _torch_pruning(
     zoo = importlib.import_module("tools.coverage.zoo")
     torch.set_num_threads(1)
     model, inputs = zoo.build(net), zoo.examples(net, 1)
+    importlib.import_module("tools.speed.split").split_blocks(model)
     round_to = int(variant.arguments[0]) or None
     whole = macs(model, inputs)
 
