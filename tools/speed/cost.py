@@ -1,23 +1,22 @@
 """What pruning costs: wall time and peak memory of whole processes, in turn, and as models grow.
 
-Peak memory is the largest resident set of a process and of those it waited for (`wait4`).
+Peak memory is the largest resident set of a process or of one that it waited for (`launch`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.child import POOLS
+from tools.child import POOLS, wait_or_kill
 from tools.coverage.driver import ROOT
 from tools.records import Record
 from tools.speed.catalog import BUDGET, NETWORKS
@@ -170,35 +169,23 @@ def run_process(words: list[str], env: Mapping[str, str], log: Path, limit: floa
     Returns:
         Outcome, seconds, peak_mb, and the last line that it printed where it failed.
     """
-    start = time.perf_counter()
+    note = log.with_suffix(".json")
+    note.unlink(missing_ok=True)
+    command = [sys.executable, "-I", "-S", str(HERE / "launch.py"), str(note), *words]
     with log.open("w") as stream:
         child = subprocess.Popen(
-            words, env=dict(env), stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            env=dict(env),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            os.killpg(child.pid, 9)
-
-        timer = threading.Timer(limit, stop)
-        timer.start()
-        try:
-            _, status, usage = os.wait4(child.pid, 0)
-        except BaseException:
-            os.killpg(child.pid, 9)
-            raise
-        finally:
-            timer.cancel()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    figures = {
-        "seconds": round(time.perf_counter() - start, 2),
-        "peak_mb": usage.ru_maxrss // 1024,
-    }
-    if late.is_set():
-        return {"outcome": "hung", "error": f"no result after {limit:.0f} s", **figures}
-    if child.returncode:
+        if wait_or_kill(child, limit) is None:
+            return {"outcome": "hung", "error": f"no result after {limit:.0f} s", "seconds": limit}
+    found: Record = json.loads(note.read_text())
+    status = found.pop("status")
+    if status:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        said = lines[-1].strip()[:300] if lines else f"it ended with {child.returncode}"
-        return {"outcome": "error", "error": said, **figures}
-    return {"outcome": "ok", **figures}
+        said = lines[-1].strip()[:300] if lines else f"it ended with {status}"
+        return {"outcome": "error", "error": said, **found}
+    return {"outcome": "ok", **found}
