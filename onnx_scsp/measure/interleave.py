@@ -16,7 +16,7 @@ from onnx_scsp.types import FloatArray, IntArray
 
 _WINDOW = 5
 _STEADY = 0.02
-_MOST_WARM_UP = 50
+_MOST_WARM_UP, _MOST_WARM_UP_S = 50, 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +65,8 @@ def interleave(
         runs: What to time.
         rounds: Rounds that count.
         warm_up: Rounds before those; where None, as many as it takes until, for each function, the
-            medians of the last and of the previous 5 rounds differ by at most 2 %, at most 50.
+            medians of the last and of the previous 5 rounds differ by at most 2 %; no more than
+            50, and none beyond the first 10 after 30 seconds.
         seed: Of the order.
         clock: Seconds; `time.perf_counter` where None.
 
@@ -87,7 +88,8 @@ def interleave(
     before: list[FloatArray] = []
     if warm_up is None:
         steady = False
-        while not steady and len(before) < _MOST_WARM_UP:
+        until = tick() + _MOST_WARM_UP_S
+        while not steady and len(before) < (_MOST_WARM_UP if tick() < until else 2 * _WINDOW):
             before.append(one_round())
             steady = _settled(before)
     else:

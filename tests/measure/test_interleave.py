@@ -68,15 +68,23 @@ def test_steady_times_end_the_warm_up_as_soon_as_that_shows() -> None:
 
 
 def test_the_warm_up_goes_on_while_one_of_them_still_gets_faster() -> None:
-    machine = Machine(2, lambda thing, call: 1.0 if thing else 1.0 + 0.8**call)
+    machine = Machine(2, lambda thing, call: 1e-3 if thing else 1e-3 * (1.0 + 0.8**call))
     found = interleave(machine.runs, 5, clock=machine.clock)
     assert found.steady
     assert 15 < found.warm_up < 50
-    assert found.seconds[:, 0] == pytest.approx(np.ones(5), abs=0.05)
+    assert found.seconds[:, 0] == pytest.approx(np.full(5, 1e-3), rel=0.05)
 
 
 def test_times_that_never_settle_are_counted_all_the_same_and_said_to_be_unsteady() -> None:
-    machine = Machine(1, lambda thing, call: 1.1**call)
+    machine = Machine(1, lambda thing, call: 1e-3 * 1.1**call)
     found = interleave(machine.runs, 5, clock=machine.clock)
     assert (found.warm_up, found.steady) == (50, False)
     assert found.seconds.shape == (5, 1)
+
+
+def test_slow_things_that_do_not_settle_warm_up_for_half_a_minute() -> None:
+    machine = Machine(1, lambda thing, call: 4.0 * 1.1**call)
+    found = interleave(machine.runs, 5, clock=machine.clock)
+    assert (found.warm_up, found.steady) == (10, False)
+    quicker = Machine(1, lambda thing, call: 1.05**call)
+    assert 10 < interleave(quicker.runs, 5, clock=quicker.clock).warm_up < 30
