@@ -19,14 +19,16 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
+from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
-from onnx_scsp.plan.planner import Progress
+from onnx_scsp.plan.counts import Progress
 from onnx_scsp.proof import verify_files
 from onnx_scsp.results import PrunedModel, PruneResult
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.surgery.operate import check_plan
+from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
 
 
@@ -43,6 +45,7 @@ def make_plan(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     calibration: CalibrationData | None = None,
     cache: Path | None = None,
+    machine: MachineTable | None = None,
     threads: int = 2,
     progress: Progress = _silent,
 ) -> PrunePlan:
@@ -56,7 +59,9 @@ def make_plan(
         input_shapes: Shapes for inputs with dynamic axes.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by.
         cache: A folder that keeps what the inputs say, for other budgets on the same model.
-        threads: Threads of the runtime, where there are such inputs.
+        machine: What widths cost, for `align` = `auto`; where None, the table that `onnx-scsp
+            profile` has stored on this machine for as many threads, else the shipped one.
+        threads: Threads of the runtime.
         progress: Called with (what, done, total).
 
     Returns:
@@ -71,7 +76,7 @@ def make_plan(
     rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, config)
-    return _plan(coupling, config, inputs, choices, cache, threads, progress)
+    return _plan(coupling, config, inputs, choices, cache, machine, threads, progress)
 
 
 def _plan(
@@ -80,6 +85,7 @@ def _plan(
     inputs: Passes | None,
     choices: Choices | None,
     cache: Path | None,
+    machine: MachineTable | None,
     threads: int,
     progress: Progress,
 ) -> PrunePlan:
@@ -88,7 +94,14 @@ def _plan(
         observe = observer(
             coupling, inputs, config, threads=threads, progress=progress, cache=cache
         )
-    return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
+    return plan_cuts(
+        coupling,
+        config,
+        choices=choices,
+        observe=observe,
+        machine=machine_for(config.align, machine, threads),
+        progress=progress,
+    )
 
 
 def apply_plan(
@@ -259,6 +272,7 @@ def prune(
     cache: Path | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
+    machine: MachineTable | None = None,
     progress: Progress = _silent,
 ) -> PruneResult:
     """Plans (or takes a plan), cuts, verifies, writes.
@@ -278,6 +292,7 @@ def prune(
         cache: A folder that keeps what the inputs say, for other budgets on the same model.
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
+        machine: What widths cost, as for `make_plan`.
         progress: Called with (what, done, total).
 
     Returns:
@@ -302,7 +317,9 @@ def prune(
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
-        plan = _plan(coupling, config, inputs, choices, cache, checking.threads, progress)
+        plan = _plan(
+            coupling, config, inputs, choices, cache, machine, checking.threads, progress
+        )
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan

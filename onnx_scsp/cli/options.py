@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from onnx_scsp.config import PruneConfig
+from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.errors import ConfigError
 
 ModelArg = Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")]
@@ -45,7 +45,11 @@ CompensateOpt = Annotated[
 ClustererOpt = Annotated[str, typer.Option(help="spectral, or the baseline kmeans.")]
 CriterionOpt = Annotated[str, typer.Option(help="What a channel is worth: energy or l2.")]
 AlignOpt = Annotated[
-    int, typer.Option(help="Channel counts are multiples of this; 1 switches it off.")
+    str,
+    typer.Option(
+        help="auto: counts at which the runtime is fast (see `profile`); or a number that counts "
+        "are multiples of; 1 switches alignment off."
+    ),
 ]
 MinShareOpt = Annotated[float, typer.Option(help="No group keeps less than this share.")]
 NoMergeOpt = Annotated[
@@ -71,6 +75,9 @@ ApproximateOpt = Annotated[
 ]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
+ProviderOpt = Annotated[
+    str, typer.Option(help="Execution provider that is installed, such as cpu or cuda.")
+]
 NoVerifyOpt = Annotated[
     bool, typer.Option("--no-verify", help="Write the result without checking it (not advised).")
 ]
@@ -84,7 +91,7 @@ def prune_config(
     method: str,
     clusterer: str,
     criterion: str,
-    align: int,
+    align: str,
     min_share: float,
     compensate: str,
     no_merge: bool,
@@ -122,7 +129,7 @@ def prune_config(
         method=method,
         clusterer=clusterer,
         criterion=criterion,
-        align=align,
+        align=_align(align),
         min_share=min_share,
         compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),
@@ -130,6 +137,22 @@ def prune_config(
         synthetic=not no_synthetic,
         approximate=approximate,
     )
+
+
+def _align(text: str) -> int | str:
+    """`auto`, or a whole number.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--align '{text}' is neither auto nor a whole number, such as 8"
+        ) from None
 
 
 def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -42,6 +42,7 @@ from onnx_scsp.cli.options import (
     prune_config,
 )
 from onnx_scsp.cli.output import print_json, print_tables, progress
+from onnx_scsp.config import AUTO
 
 NAME = "plan"
 
@@ -55,7 +56,7 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
-    align: AlignOpt = 4,
+    align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,

@@ -58,6 +58,7 @@ from onnx_scsp.cli.tolerance import (
     asked_tolerance,
     print_within,
 )
+from onnx_scsp.config import AUTO
 
 NAME = "prune"
 
@@ -78,7 +79,7 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
-    align: AlignOpt = 4,
+    align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,

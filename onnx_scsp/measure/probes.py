@@ -9,13 +9,14 @@ in the time. What a kind's width belongs to:
     depthwise   64 -[1x1]-> w -[3x3, a filter per channel]-> w -[1x1]-> 64
     grouped     64 -[1x1]-> 8 w -[3x3, 8 groups]-> 8 w -[1x1]-> 64
     joined      64 -[1x1]-> w, joined with 64 more channels, 64 + w -[1x1]-> 64
-    matmul      64 -[MatMul]-> w -[MatMul]-> 64, on 196 rows
+    matmul      64 -[MatMul]-> w -[MatMul]-> 64, on 784 rows
 
 with a ReLU behind every layer but the last. Width 0 is the network without those layers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,7 +28,7 @@ from onnx import helper, numpy_helper
 FAN = 64
 GROUPS = 8
 _OPSET, _IR = 13, 7
-_ROWS = 196
+_ROWS = 784
 _SIDE = MappingProxyType(
     {"dense": 14, "pointwise": 28, "depthwise": 28, "grouped": 14, "joined": 28}
 )
@@ -51,7 +52,7 @@ class _Net:
     def weight(self, *shape: int) -> str:
         """Adds a random constant; returns its name."""
         name = f"w{len(self.weights)}"
-        scale = np.sqrt(2.0 / max(np.prod(shape[1:]), 1))
+        scale = np.sqrt(2.0 / max(math.prod(shape[1:]), 1))
         values = (self.rng.standard_normal(shape) * scale).astype(np.float32)
         self.weights.append(numpy_helper.from_array(values, name))
         return name

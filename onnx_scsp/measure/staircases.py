@@ -19,12 +19,12 @@ from onnx_scsp.types import AnyArray, FloatArray
 
 _EVERY = (*range(1, 65), *range(68, 129, 4), *range(144, 257, 16))
 _GROUPED = (*range(1, 33), *range(36, 65, 4))
-ROUNDS = 60
+ROUNDS = 150
 _WARM_UP = 3
 _REFERENCE = 64
 
-Timer = Callable[[Sequence[Callable[[], object]]], FloatArray]
-"""Functions -> seconds of each."""
+Timer = Callable[[Sequence[Callable[[], object]]], tuple[FloatArray, FloatArray]]
+"""Functions -> what each takes undisturbed, and usually, in seconds."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -33,10 +33,10 @@ def measured_widths(kind: str) -> tuple[int, ...]:
     return _GROUPED if kind == "grouped" else _EVERY
 
 
-def lowest_tenths(runs: Sequence[Callable[[], object]]) -> FloatArray:
-    """Times functions in turn: seconds of each, float64 (n,)."""
-    timed = interleave(runs, ROUNDS, warm_up=_WARM_UP)
-    return np.asarray(np.quantile(timed.seconds, 0.1, axis=0))
+def lowest_tenths(runs: Sequence[Callable[[], object]]) -> tuple[FloatArray, FloatArray]:
+    """Times functions in turn: lowest tenths and medians, float64 (n,) each."""
+    seconds = interleave(runs, ROUNDS, warm_up=_WARM_UP).seconds
+    return np.quantile(seconds, 0.1, axis=0), np.median(seconds, axis=0)
 
 
 def measure_table(
@@ -61,15 +61,25 @@ def measure_table(
         ConfigError: The provider is not there.
     """
     kinds: dict[str, Staircase] = {}
+    scatter: list[float] = []
     for done, kind in enumerate(KINDS):
         progress("timing small networks", done, len(KINDS))
-        kinds[kind] = _measure(kind, threads, provider, timer)
+        kinds[kind], above = _measure(kind, threads, provider, timer)
+        scatter.append(above)
     progress("timing small networks", len(KINDS), len(KINDS))
     record = machine_record()
-    return MachineTable(kinds, record["processor"], record["onnxruntime"], threads, provider)
+    return MachineTable(
+        kinds=kinds,
+        processor=record["processor"],
+        onnxruntime=record["onnxruntime"],
+        threads=threads,
+        provider=provider,
+        scatter=round(max(scatter), 3),
+    )
 
 
-def _measure(kind: str, threads: int, provider: str, timer: Timer) -> Staircase:
+def _measure(kind: str, threads: int, provider: str, timer: Timer) -> tuple[Staircase, float]:
+    """The staircase, and how far runs usually are above what they take undisturbed."""
     widths = measured_widths(kind)
     x = np.random.default_rng(0).standard_normal(input_shape(kind)).astype(np.float32)
     feeds = {"x": x}
@@ -77,11 +87,13 @@ def _measure(kind: str, threads: int, provider: str, timer: Timer) -> Staircase:
         open_session(probe(kind, width), threads=threads, provider=provider)
         for width in (0, *widths)
     ]
-    base, *seconds = timer([_runner(session, feeds) for session in sessions])
+    undisturbed, usual = timer([_runner(session, feeds) for session in sessions])
+    base, *seconds = undisturbed
     del sessions
     gc.collect()  # their threads end with them
     ms = tuple(rounded(1e3 * float(value)) for value in seconds)
-    return Staircase(widths, ms, rounded(1e3 * float(base)), REFERENCE.get(kind, _REFERENCE))
+    stairs = Staircase(widths, ms, rounded(1e3 * float(base)), REFERENCE.get(kind, _REFERENCE))
+    return stairs, float(np.median(usual / undisturbed)) - 1.0
 
 
 def _runner(session: InferenceSession, feeds: Mapping[str, AnyArray]) -> Callable[[], object]:

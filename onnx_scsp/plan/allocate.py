@@ -1,7 +1,9 @@
 """How many units each lot keeps: a ratio everywhere, or a global budget.
 
 Ratio: within a group, every lot is rounded down, then the largest remainders up (ties: the
-worthiest units) until the group keeps as near to its share as the allowed counts permit.
+worthiest units) until the group keeps as near to its share as the allowed counts permit. What that
+leaves over in the network as a whole, where allowed counts lie apart, goes to the lots that it is
+worth most in, or comes from those that lose least by it.
 
 Global: start from everything; again and again take one step from the lot where
 
@@ -25,13 +27,17 @@ from onnx_scsp.plan.needs import Needs
 from onnx_scsp.types import BoolArray, FloatArray
 
 
-def by_ratio(lots: list[Lot], ratio: float, needs: Needs) -> list[int]:
+def by_ratio(
+    lots: list[Lot], ratio: float, needs: Needs, curves: list[FloatArray] | None = None
+) -> list[int]:
     """Counts whose sum over each group is the nearest to `ratio` x its size, ties upwards.
 
     Args:
         lots: The lots.
         ratio: Share of units that stays.
         needs: What has to stay.
+        curves: Loss over t, one array (size + 1,) per lot, where counts lie apart and what
+            rounding leaves over shall go where it counts most.
 
     Returns:
         Kept units per lot.
@@ -50,7 +56,44 @@ def by_ratio(lots: list[Lot], ratio: float, needs: Needs) -> list[int]:
         goal = sum(wanted[index] for index in mine)
         while _raise_one(lots, counts, wanted, mine, goal - sum(counts[i] for i in mine)):
             pass
+    if curves is not None:
+        while _settle_one(lots, counts, wanted, curves, needs):
+            pass
     return counts
+
+
+def _settle_one(
+    lots: list[Lot],
+    counts: list[int],
+    wanted: list[float],
+    curves: list[FloatArray],
+    needs: Needs,
+) -> bool:
+    """Takes one lot to the other side of its wish where that brings the sum nearer to the goal.
+
+    Too little: the lot that gains most per unit goes up. Too much: the one that loses least goes
+    down. Single units are no matter of alignment and stay as they were rounded.
+    """
+    lack = round(sum(wanted) - sum(counts), 9)
+    options = []
+    for index, lot in enumerate(lots):
+        count = counts[index]
+        up = lack > 0
+        target = lot.above(count) if up else lot.below(count)
+        beyond = count >= wanted[index] if up else count <= wanted[index]
+        if target is None or beyond or abs(target - count) == 1:
+            continue
+        step = abs(target - count)
+        if step > 2 * abs(lack) or (not up and step == 2 * abs(lack)):
+            continue
+        per_unit = float(abs(curves[index][count] - curves[index][target])) / step
+        options.append((-per_unit if up else per_unit, index, target))
+    for _, index, target in sorted(options):
+        before, counts[index] = counts[index], target
+        if needs.unmet(spread(lots, counts, needs.n_pools)) is None:
+            return True
+        counts[index] = before
+    return False
 
 
 def _owners(lots: list[Lot], mask: BoolArray) -> list[int]:
@@ -119,7 +162,7 @@ def by_budget(
             stuck.add(index)  # counts only fall, so that the demand never comes to be met
             continue
         counts[index], k = smaller, fewer
-    return _give_back(lots, curves, cost, limit, counts, needs)
+    return give_back(lots, curves, cost, limit, counts, needs)
 
 
 def _best_step(
@@ -172,7 +215,7 @@ def smallest(lots: list[Lot], cost: CostModel, needs: Needs) -> list[int]:
     return counts
 
 
-def _give_back(
+def give_back(
     lots: list[Lot],
     curves: list[FloatArray],
     cost: CostModel,
@@ -180,7 +223,19 @@ def _give_back(
     counts: list[int],
     needs: Needs,
 ) -> list[int]:
-    """Raises counts by one step where the budget still has room, largest loss first."""
+    """Raises counts by one step where the budget still has room, largest loss first.
+
+    Args:
+        lots: The lots.
+        curves: Loss over t per lot.
+        cost: Cost of a choice of counts.
+        limit: The budget.
+        counts: Counts within it; changed in place.
+        needs: What has to stay.
+
+    Returns:
+        The counts.
+    """
     while True:
         k = spread(lots, counts, needs.n_pools)
         options = []

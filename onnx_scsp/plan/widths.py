@@ -18,7 +18,7 @@ from onnx_scsp.timing import MachineTable, Use, allowed_counts, usual_step
 from onnx_scsp.types import IntArray
 
 COARSE = 4
-"""What widths are multiples of where good ones do not reach the budget."""
+"""What widths are multiples of where good ones do not meet the budget."""
 _BRANCHES = ("depthwise", "grouped")
 """Kinds whose probes hold 1 x 1 convolutions on both sides."""
 
@@ -44,11 +44,13 @@ class Widths:
         kinds: Kinds of layers that hold it, the weightiest first.
         step: What its counts are multiples of, as far as that goes.
         counts: Counts that may stay; None where multiples of `step` may.
+        coarse: What counts are multiples of where good ones do not meet the budget.
     """
 
     kinds: tuple[str, ...]
     step: int
     counts: tuple[int, ...] | None
+    coarse: int
 
 
 def layer_kinds(coupling: Coupling) -> dict[str, LayerKind]:
@@ -100,13 +102,14 @@ def pool_widths(
         return None
     lead = uses[0]
     names = tuple(dict.fromkeys(use.kind for use in uses))
-    step = max(round((COARSE if relaxed else usual_step(table, lead.kind)) / lead.per_unit), 1)
+    coarse = max(round(COARSE / lead.per_unit), 1)
+    step = coarse if relaxed else max(round(usual_step(table, lead.kind) / lead.per_unit), 1)
     if not alone:
-        return Widths(names, step, None)
+        return Widths(names, step, None, coarse)
     counts = set(allowed_counts(table, uses, units.size))
     if relaxed:
-        counts |= set(range(step, units.size, step))
-    return Widths(names, step, tuple(sorted(counts)))
+        counts |= set(range(coarse, units.size, coarse))
+    return Widths(names, step, tuple(sorted(counts)), coarse)
 
 
 def _uses(coupling: Coupling, kinds: Mapping[str, LayerKind], units: IntArray) -> list[Use]:

@@ -18,6 +18,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from onnx_scsp.errors import ConfigError
@@ -64,7 +65,7 @@ class Staircase:
         place = bisect_left(self.widths, width)
         right = self.widths[place]
         left = self.widths[place - 1] if place else 0
-        if right == width or right == left:
+        if right in (width, left):
             return self._cost(right)
         share = (width - left) / (right - left)
         return (1 - share) * (self._cost(left) if left else 0.0) + share * self._cost(right)
@@ -88,6 +89,8 @@ class MachineTable:
         onnxruntime: Version of the runtime.
         threads: Intra-op threads.
         provider: Execution provider.
+        scatter: How far the median of a run lay above what it takes undisturbed, as a share, at
+            the kind where that was most; much on a busy machine.
         origin: Where the table comes from: `shipped`, `measured` or a file; no part of the hash.
     """
 
@@ -96,6 +99,7 @@ class MachineTable:
     onnxruntime: str
     threads: int
     provider: str
+    scatter: float = 0.0
     origin: str = "measured"
 
     @property
@@ -117,6 +121,7 @@ def table_to_json(table: MachineTable) -> str:
         "onnxruntime": table.onnxruntime,
         "threads": table.threads,
         "provider": table.provider,
+        "scatter": table.scatter,
     }
     kinds = ",\n  ".join(
         f'"{name}": '
@@ -163,6 +168,7 @@ def table_from_json(text: str, name: str, origin: str = "measured") -> MachineTa
             onnxruntime=str(data["onnxruntime"]),
             threads=threads,
             provider=str(data["provider"]),
+            scatter=float(data["scatter"]),
             origin=origin,
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -178,7 +184,7 @@ def _staircase(data: Mapping[str, Any]) -> Staircase:
     ms = tuple(float(value) for value in data["ms"])
     base, reference = float(data["base_ms"]), data["reference"]
     whole = all(type(width) is int and width > 0 for width in (*widths, reference))
-    if not whole or any(a >= b for a, b in zip(widths, widths[1:], strict=False)):
+    if not whole or any(a >= b for a, b in pairwise(widths)):
         raise ValueError("widths are ascending positive whole numbers")
     if len(ms) != len(widths) or len(widths) < 2 or reference not in widths:
         raise ValueError("a time for every width, the reference among them")

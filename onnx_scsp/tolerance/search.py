@@ -30,7 +30,8 @@ from onnx_scsp.observe import Evidence
 from onnx_scsp.ops import RuleTable
 from onnx_scsp.pipeline import carry_out, planned_macs, save
 from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
-from onnx_scsp.plan.planner import Progress
+from onnx_scsp.plan.counts import Progress
+from onnx_scsp.timing import MachineTable
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.state import Record
 from onnx_scsp.types import Cost, FloatArray, IntArray, PrunePlan, UnitTable
@@ -53,6 +54,7 @@ class Bench:
         choices: Tables of methods, clusterers, criteria, compensators.
         shapes: Shapes for inputs with dynamic axes.
         threads: Threads of the runtime.
+        machine: What widths cost, where alignment goes by that.
         measure: How a model is judged.
         progress: Called with (what, done, total).
     """
@@ -64,6 +66,7 @@ class Bench:
     choices: Choices
     shapes: Mapping[str, tuple[int, ...]]
     threads: int
+    machine: MachineTable | None
     measure: Measure
     progress: Progress
     cache: Path | None = None
@@ -129,6 +132,7 @@ class Search:
             replace(bench.config, value=fraction),
             choices=self._choices,
             observe=None if bench.inputs is None else self._observer(bench.inputs),
+            machine=bench.machine,
             progress=bench.progress,
         )
 

@@ -17,7 +17,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "describe": frozenset(),
     "partition": frozenset(),
     "observe": frozenset({"graph", "couple", "evaluate"}),
-    "plan": frozenset({"couple", "describe", "observe", "partition"}),
+    "timing": frozenset(),
+    "plan": frozenset({"couple", "describe", "observe", "partition", "timing"}),
     "compensate": frozenset({"graph", "couple", "observe", "surgery"}),
     "invented": frozenset({"graph", "couple", "calibration", "inputs", "observe"}),
     "calibrated": frozenset(
@@ -25,7 +26,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "surgery": frozenset({"graph", "ops", "couple"}),
     "proof": frozenset({"graph"}),
-    "measure": frozenset({"graph"}),
+    "measure": frozenset({"graph", "timing"}),
     "inputs": frozenset({"graph"}),
     "calibration": frozenset({"graph", "inputs"}),
     "evaluate": frozenset({"graph", "inputs", "calibration"}),
@@ -34,18 +35,21 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "results": frozenset({"graph", "compensate"}),
     "pipeline": frozenset(
         {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
-        | {"calibrated", "figures", "calibration", "compensate", "evaluate"}
+        | {"calibrated", "figures", "calibration", "compensate", "evaluate", "timing"}
     ),
     "tolerance": frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
+        | {"measure", "timing"}
         | {"figures", "results", "pipeline"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
+        | {"timing"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
         | {"calibration", "evaluate", "results", "pipeline", "tolerance", "report", RETRAIN}
+        | {"timing"}
     ),
 }
 """Layer -> the layers it may import besides itself and `FREE`."""
@@ -58,7 +62,7 @@ HOMES: dict[str, frozenset[str]] = {
 }
 """Outside package -> the only files that may import it."""
 
-NO_ONNX = frozenset({"describe", "partition"})
+NO_ONNX = frozenset({"describe", "partition", "timing"})
 
 
 def imported(source: str) -> set[str]:
