@@ -21,7 +21,7 @@ from onnx_scsp.timing.table import MachineTable
 
 _SHARE_OF_PROMISE = 1 / 3
 _NOISE, _NOISY_BELOW = 0.05, 128
-_GRID = ((2, 1), (64, 4), (128, 8), (256, 16))
+_GRID = ((2, 2), (64, 4), (128, 8), (256, 16))
 """(up to, step): widths among which the good ones are sought. Coarser where a step is a smaller
 part of the whole, and never odd: what kernels like are multiples of a vector's length."""
 _FINE = 16
