@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx_scsp.errors import ConfigError
 
-TARGETS = ("macs", "params", "ratio")
+TARGETS = ("macs", "params", "ratio", "latency")
 AUTO = "auto"
 NEEDS_DATA = frozenset({"output-aware", "reconstruct"})
 """Names of the tables that work from calibration inputs alone."""
@@ -19,8 +19,9 @@ class PruneConfig:
     """What to remove and how to choose it.
 
     Attributes:
-        target: `macs` or `params` (fraction of the whole that may remain) or `ratio` (fraction of
-            channels kept in every group).
+        target: `macs`, `params` or `latency` (fraction of the whole that may remain) or `ratio`
+            (fraction of channels kept in every group). For a latency that is measured and met, see
+            `onnx_scsp.prune_to_latency`.
         value: The fraction, 0 < value < 1.
         method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one; `auto`
             is `output-aware` on calibration inputs or synthetic images, `scsp` without either.

@@ -101,20 +101,32 @@ class CostModel:
 
     def total(self, k: FloatArray) -> float:
         """Cost when pool p keeps k[p] units."""
-        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
-        return float(self._coefficient @ counts[self._place].prod(axis=1))
+        return float(self._coefficient @ self._factors(self._counts(k)).prod(axis=1))
 
     def gradient(self, k: FloatArray) -> FloatArray:
         """Derivative of the cost by each pool's count."""
-        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
-        factors = counts[self._place]
+        counts = self._counts(k)
+        factors, slopes = self._factors(counts), self._slopes(counts)
         result = np.zeros(self._per_unit.shape[1])
         padded = np.vstack([self._per_unit, np.zeros(self._per_unit.shape[1])])
         for axis in range(factors.shape[1]):
             others = np.delete(factors, axis, axis=1).prod(axis=1) * self._coefficient
-            by_row = np.bincount(self._place[:, axis], weights=others, minlength=counts.size)
+            weights = others * slopes[:, axis]
+            by_row = np.bincount(self._place[:, axis], weights=weights, minlength=counts.size)
             result += by_row @ padded
         return result
+
+    def _counts(self, k: FloatArray) -> FloatArray:
+        return np.append(self._fixed + self._per_unit @ k, 1.0)
+
+    def _factors(self, counts: FloatArray) -> FloatArray:
+        """(terms, axes): what each axis contributes to its term."""
+        return np.asarray(counts[self._place])
+
+    def _slopes(self, counts: FloatArray) -> FloatArray:
+        """(terms, axes): derivatives of the factors by their counts."""
+        del counts
+        return np.ones(self._place.shape)
 
 
 def macs_model(coupling: Coupling, pools: list[Pool]) -> CostModel:

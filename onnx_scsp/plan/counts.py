@@ -11,12 +11,13 @@ import numpy as np
 from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import Criterion
-from onnx_scsp.errors import BudgetError
+from onnx_scsp.errors import BudgetError, ConfigError
 from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import Clusterer
 from onnx_scsp.plan.absorb import Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, give_back, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
+from onnx_scsp.plan.latency import LayerClock, latency_model
 from onnx_scsp.plan.lots import Lot, make_lots, spread
 from onnx_scsp.plan.methods import Method, Ranking, Tools
 from onnx_scsp.plan.needs import Needs, find_needs
@@ -71,6 +72,7 @@ class Task:
         chosen: The tables' entries.
         tables: Units of every pool.
         machine: What widths cost, where alignment goes by that.
+        clock: How long layers take, where the budget is a latency.
     """
 
     coupling: Coupling
@@ -78,6 +80,7 @@ class Task:
     chosen: Chosen
     tables: list[UnitTable]
     machine: MachineTable | None = None
+    clock: LayerClock | None = None
 
     @property
     def align(self) -> int | MachineTable:
@@ -88,6 +91,10 @@ class Task:
 
     def cost_model(self, pools: list[Pool]) -> CostModel:
         """What the budget counts."""
+        if self.config.target == "latency":
+            if self.clock is None:
+                raise ConfigError("a latency is planned by times of layers; none are given")
+            return latency_model(self.coupling, pools, self.clock)
         model = params_model if self.config.target == "params" else macs_model
         return model(self.coupling, pools)
 
@@ -274,7 +281,8 @@ def _check_floor(task: Task, choice: Allocation, whole: float) -> None:
     )
     raise BudgetError(
         f"--{config.target} {config.value:g} cannot be reached: at least {floor:.3f} remains "
-        f"with --min-share {config.min_share:g} and --align {config.align}; {advice}"
+        f"with --min-share {config.min_share:g} and --align {config.align}; {advice}",
+        floor=floor,
     )
 
 

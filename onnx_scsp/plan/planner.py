@@ -17,6 +17,7 @@ from onnx_scsp.partition import CLUSTERERS, Clusterer
 from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.cost import Pool
 from onnx_scsp.plan.counts import Allocation, Chosen, Progress, Task, allocate
+from onnx_scsp.plan.latency import LayerClock
 from onnx_scsp.plan.methods import METHODS, Method
 from onnx_scsp.timing import MachineTable, shipped_table
 from onnx_scsp.types import GroupCut, IntArray, PrunePlan, UnitTable
@@ -43,6 +44,7 @@ def plan_cuts(
     choices: Choices | None = None,
     observe: Observer | None = None,
     machine: MachineTable | None = None,
+    clock: LayerClock | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> PrunePlan:
     """Decides which units stay.
@@ -53,6 +55,7 @@ def plan_cuts(
         choices: The tables of methods, clusterers, criteria and compensators.
         observe: What calibration inputs say about pools of units, where there are such inputs.
         machine: What widths cost, for `align` = `auto`; the shipped table where None.
+        clock: How long layers take, for the target `latency`.
         progress: Called as work goes on.
 
     Returns:
@@ -73,7 +76,7 @@ def plan_cuts(
         chosen = replace(chosen, evidence=observe(units))
     if config.align == AUTO and machine is None:
         machine = shipped_table()
-    task = Task(coupling, config, chosen, tables, machine)
+    task = Task(coupling, config, chosen, tables, machine, clock)
     choice, counts = allocate(task, progress)
     picked = [
         _pick(pool, table, count, config, chosen, progress, place, len(tables))

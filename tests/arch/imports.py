@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "partition": frozenset(),
     "observe": frozenset({"graph", "couple", "evaluate"}),
     "timing": frozenset(),
-    "plan": frozenset({"couple", "describe", "observe", "partition", "timing"}),
+    "plan": frozenset({"graph", "couple", "describe", "observe", "partition", "timing"}),
     "compensate": frozenset({"graph", "couple", "observe", "surgery"}),
     "invented": frozenset({"graph", "couple", "calibration", "inputs", "observe"}),
     "calibrated": frozenset(
@@ -37,19 +37,24 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
         | {"calibrated", "figures", "calibration", "compensate", "evaluate", "timing"}
     ),
+    "replan": frozenset({"calibrated", "couple", "observe", "plan", "timing"}),
+    "speed": frozenset(
+        {"graph", "ops", "couple", "describe", "calibration", "calibrated", "plan", "measure"}
+        | {"timing", "surgery", "figures", "results", "pipeline", "replan"}
+    ),
     "tolerance": frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
-        | {"measure", "timing"}
+        | {"measure", "timing", "replan"}
         | {"figures", "results", "pipeline"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
-        | {"timing"}
+        | {"timing", "speed"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
         | {"calibration", "evaluate", "results", "pipeline", "tolerance", "report", RETRAIN}
-        | {"timing"}
+        | {"timing", "speed"}
     ),
 }
 """Layer -> the layers it may import besides itself and `FREE`."""
