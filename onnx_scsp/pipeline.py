@@ -13,7 +13,7 @@ from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import ConfigError, OutputError, VerifyError
+from onnx_scsp.errors import ConfigError, OutputError
 from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
@@ -24,12 +24,14 @@ from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
 from onnx_scsp.plan.counts import Progress
 from onnx_scsp.proof import verify_files
-from onnx_scsp.results import PrunedModel, PruneResult
+from onnx_scsp.results import PrunedModel, PruneResult, require_passed
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.timing import MachineTable
-from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
+from onnx_scsp.types import AnyArray, Check, Cost, PrunePlan, VerifyReport
+
+Gate = Callable[[Model, Path], Check]
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -273,6 +275,7 @@ def prune(
     rules: RuleTable = RULES,
     choices: Choices | None = None,
     machine: MachineTable | None = None,
+    gate: Gate | None = None,
     progress: Progress = _silent,
 ) -> PruneResult:
     """Plans (or takes a plan), cuts, verifies, writes.
@@ -293,6 +296,7 @@ def prune(
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         machine: What widths cost, as for `make_plan`.
+        gate: One more check, of the original and the finished file, before it is written.
         progress: Called with (what, done, total).
 
     Returns:
@@ -343,7 +347,9 @@ def prune(
                 macs=macs,
                 repaired=pruned.repaired,
             )
-            _require(report)
+        if gate is not None and pruned.proto is not None:
+            report = VerifyReport((*report.checks, gate(source, path)))
+        require_passed(report)
         found.append((after, report))
         progress("verifying", 1, 1)
 
@@ -372,20 +378,6 @@ def prune(
 def _rules_of(plan: PrunePlan, rules: RuleTable) -> RuleTable:
     """The rules that a plan was made by."""
     return approximating(rules) if plan.config.get("approximate", False) else rules
-
-
-def _require(report: VerifyReport) -> None:
-    if not report:
-        failed = "; ".join(
-            f"{check.name}: {check.detail}"
-            + (
-                f" ({check.value:.3g}, limit {check.limit:.3g})"
-                if check.value is not None and check.limit is not None
-                else ""
-            )
-            for check in report.failed
-        )
-        raise VerifyError(f"the result fails verification and was not written: {failed}")
 
 
 def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:

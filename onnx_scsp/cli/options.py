@@ -113,12 +113,15 @@ def prune_config(
     given = [(name, value) for name, value in budgets.items() if value is not None]
     if searched is not None:
         if given:
-            raise ConfigError(f"a tolerance finds the budget itself; leave out --{given[0][0]}")
+            raise ConfigError(
+                f"a {'latency is' if searched == 'latency' else 'tolerance finds'} the budget "
+                f"itself; leave out --{given[0][0]}"
+            )
         given = [(searched, PruneConfig().value)]
     if len(given) != 1:
         raise ConfigError(
-            "give exactly one budget: --macs, --params or --ratio; or a tolerance: --max-drop or "
-            "--max-divergence"
+            "give exactly one budget: --macs, --params, --ratio, --latency or --latency-ms; or a "
+            "tolerance: --max-drop or --max-divergence"
         )
     if no_merge and compensate not in ("auto", "none"):
         raise ConfigError(f"--no-merge and --compensate {compensate} contradict each other")

@@ -41,6 +41,7 @@ from onnx_scsp.cli.options import (
     NoVerifyOpt,
     OutputOpt,
     ParamsOpt,
+    ProviderOpt,
     RatioOpt,
     SeedOpt,
     ShapeOpt,
@@ -49,6 +50,19 @@ from onnx_scsp.cli.options import (
     prune_config,
 )
 from onnx_scsp.cli.output import print_result, progress
+from onnx_scsp.cli.speed import (
+    GateOpt,
+    LatencyMsOpt,
+    LatencyOpt,
+    MachineTableOpt,
+    NoGateOpt,
+    TargetTableOpt,
+    asked_gate,
+    asked_latency,
+    print_latency,
+    read_device_table,
+    read_machine_table,
+)
 from onnx_scsp.cli.tolerance import (
     MaxDivergenceOpt,
     MaxDropOpt,
@@ -71,6 +85,13 @@ def run(
     macs: MacsOpt = None,
     params: ParamsOpt = None,
     ratio: RatioOpt = None,
+    latency: LatencyOpt = None,
+    latency_ms: LatencyMsOpt = None,
+    target_table: TargetTableOpt = None,
+    machine_table: MachineTableOpt = None,
+    gate: GateOpt = "check",
+    no_gate: NoGateOpt = False,
+    provider: ProviderOpt = "cpu",
     max_drop: MaxDropOpt = None,
     metric: MetricOpt = None,
     max_divergence: MaxDivergenceOpt = None,
@@ -109,6 +130,18 @@ def run(
         tolerance = asked_tolerance(
             max_drop, metric, max_divergence, target, state, no_verify=no_verify
         )
+        aim = asked_latency(
+            latency,
+            latency_ms,
+            target_table,
+            threads=threads,
+            provider=provider,
+            tolerance=tolerance is not None,
+        )
+        gate = asked_gate(gate, no_gate)
+        searched = None if aim is None else "latency"
+        if tolerance is not None:
+            searched = target or "macs"
         config = prune_config(
             macs,
             params,
@@ -124,7 +157,7 @@ def run(
             approximate=approximate,
             seed=seed,
             no_synthetic=no_synthetic,
-            searched=None if tolerance is None else target or "macs",
+            searched=searched,
         )
         source = calibration_source(
             calib,
@@ -139,6 +172,8 @@ def run(
         )
         import onnx_scsp
 
+        device = read_device_table(target_table)
+        machine = read_machine_table(machine_table)
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
         loaded = onnx_scsp.load(model)
         data = open_source(source, loaded, calib_limit, seed)
@@ -154,20 +189,43 @@ def run(
                     state=state,
                     plan_out=plan_out,
                     verify_config=checking,
+                    machine=machine,
                     progress=watch,
                 )
             print_within(found, as_json=json)
             return
+        if aim is not None:
+            with progress() as watch:
+                met = onnx_scsp.prune_to_latency(
+                    loaded,
+                    output,
+                    aim,
+                    config,
+                    device=device,
+                    calibration=data,
+                    plan_out=plan_out,
+                    verify_config=checking,
+                    verified=not no_verify,
+                    cache=cache,
+                    machine=machine,
+                    progress=watch,
+                )
+            print_latency(met, as_json=json)
+            return
         with progress() as watch:
-            result = onnx_scsp.prune(
+            result = onnx_scsp.prune_gated(
                 loaded,
                 output,
                 config,
+                gate=gate,
+                threads=threads,
+                provider=provider,
                 plan_out=plan_out,
                 verify_config=checking,
                 verified=not no_verify,
                 calibration=data,
                 cache=cache,
+                machine=machine,
                 progress=watch,
             )
         print_result(result, as_json=json)

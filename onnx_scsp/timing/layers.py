@@ -16,6 +16,7 @@ stride and spatial; a row that matches exactly stands for itself.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import math
 from collections.abc import Mapping
@@ -82,11 +83,14 @@ class DeviceTable:
 
     Attributes:
         name: Where it comes from.
+        sha256: Hash of its text.
         kinds: Kinds that have rows.
     """
 
-    def __init__(self, name: str, rows: Mapping[str, list[tuple[LayerShape, float]]]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, sha256: str, rows: Mapping[str, list[tuple[LayerShape, float]]]
+    ) -> None:
+        self.name, self.sha256 = name, sha256
         self.kinds = frozenset(rows)
         self._places = {
             kind: np.array([_place(shape) for shape, _ in entries])
@@ -152,7 +156,7 @@ def device_table(text: str, name: str) -> DeviceTable:
         rows.setdefault(shape.kind, []).append((shape, ms))
     if not rows:
         raise ConfigError(f"{name} has no row below its header")
-    return DeviceTable(name, rows)
+    return DeviceTable(name, hashlib.sha256(text.encode()).hexdigest(), rows)
 
 
 def _row(row: Mapping[str, str | None], where: str) -> tuple[LayerShape, float]:

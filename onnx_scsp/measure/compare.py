@@ -1,0 +1,156 @@
+"""Is one model slower than another? As few runs as it takes to tell.
+
+Rounds of A, B and A again are added until it is clear on which side of the noise the ratio lies, or
+how large it is, or until the rounds are used up. Models too big to be held side by side run one
+after the other, A, B, A.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.session import CPU, InferenceSession, open_session, run_session
+from onnx_scsp.measure.interleave import interleave
+from onnx_scsp.measure.resample import bootstrap_interval, noise_floor, ratio_of_medians
+from onnx_scsp.measure.subject import Subject, make_subject
+from onnx_scsp.types import AnyArray, FloatArray
+
+BATCHES = (5, 10, 20, 20)
+"""Rounds that are added each time."""
+_WARM_UP = 2
+_HELD_BYTES = 1 << 28
+"""Above this, no two sessions at once."""
+_SURE = 0.03
+"""A ratio whose interval is this narrow, relative to it, needs no more rounds."""
+_CLOSE = 0.02
+"""Ratios nearer to 1 than this are no difference, however quiet the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models side by side.
+
+    Attributes:
+        ratio: Median of the second over median of the first.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        noise: How far from 1 the first model's ratio to itself reaches.
+        a_ms: Median of the first.
+        b_ms: Median of the second.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    noise: float
+    a_ms: float
+    b_ms: float
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether the second is slower beyond the noise."""
+        return self.low > 1.0 + self.noise
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether more rounds would change no verdict."""
+        return self.high < 1.0 or self.low > 1.0 + self.noise
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether more rounds would hardly change the ratio."""
+        return self.high - self.low <= _SURE * self.ratio
+
+
+Compare = Callable[[Model, Model | Path], Comparison]
+"""The original and a candidate -> how they compare."""
+
+
+def comparer(
+    *,
+    threads: int = 1,
+    provider: str = CPU,
+    batch: int = 1,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    thorough: bool = False,
+) -> Compare:
+    """A function that compares models on this machine.
+
+    Args:
+        threads: Intra-op threads.
+        provider: Execution provider.
+        batch: Size of axis 0 where model and `input_shapes` leave it open.
+        input_shapes: Whole shapes of inputs with dynamic axes.
+        thorough: Go on until the ratio itself is known, not only on which side of 1 it lies.
+
+    Returns:
+        The function; it raises ModelError where a model cannot be run.
+    """
+
+    def compare(a: Model, b: Model | Path) -> Comparison:
+        subject = make_subject(a, b, batch=batch, input_shapes=input_shapes)
+
+        def open_(source: Path | bytes) -> InferenceSession:
+            return open_session(source, threads=threads, provider=provider)
+
+        if _bytes(subject) > _HELD_BYTES:
+            return _in_turn(subject, open_)
+        return _interleaved(subject, open_, thorough=thorough)
+
+    return compare
+
+
+def _bytes(subject: Subject) -> int:
+    source = subject.sources[0]
+    if isinstance(source, bytes):
+        return len(source)
+    model = subject.models[0]
+    external = sum((model.folder / name).stat().st_size for name in model.external_files)
+    return source.stat().st_size + external
+
+
+def _interleaved(
+    subject: Subject, open_: Callable[[Path | bytes], InferenceSession], *, thorough: bool
+) -> Comparison:
+    first, second = subject.sources
+    sessions = [open_(first), open_(second), open_(first)]
+    runs = [_runner(session, subject.feeds) for session in sessions]
+    seconds = interleave(runs, BATCHES[0], warm_up=_WARM_UP).seconds
+    for seed, rounds in enumerate(BATCHES[1:], start=1):
+        found = _judged(*seconds.T)
+        if found.is_sure if thorough else found.is_clear:
+            break
+        timed = interleave(runs, rounds, warm_up=0, seed=seed)
+        seconds = np.concatenate([seconds, timed.seconds])
+    return _judged(*seconds.T)
+
+
+def _in_turn(subject: Subject, open_: Callable[[Path | bytes], InferenceSession]) -> Comparison:
+    columns = []
+    for source in (*subject.sources, subject.sources[0]):
+        session = open_(source)
+        run = _runner(session, subject.feeds)
+        columns.append(interleave([run], BATCHES[0], warm_up=1).seconds[:, 0])
+        del session, run
+    return _judged(*columns)
+
+
+def _judged(a: FloatArray, b: FloatArray, again: FloatArray) -> Comparison:
+    low, high = bootstrap_interval(a, b)
+    return Comparison(
+        ratio=ratio_of_medians(a, b),
+        low=low,
+        high=high,
+        noise=max(noise_floor(bootstrap_interval(a, again)), _CLOSE),
+        a_ms=1e3 * float(np.median(a)),
+        b_ms=1e3 * float(np.median(b)),
+    )
+
+
+def _runner(session: InferenceSession, feeds: Mapping[str, AnyArray]) -> Callable[[], object]:
+    return lambda: run_session(session, feeds)
