@@ -132,7 +132,7 @@ def probe(kind: str, width: int) -> bytes:
         net.nodes,
         f"{kind}_{width}",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(x, onnx.TensorProto.FLOAT, shape)],
         net.weights,
     )
     opset = helper.make_opsetid("", _OPSET)

@@ -62,7 +62,9 @@ def test_on_one_step_nothing_is_saved(coupling: Coupling) -> None:
 
 def test_with_linear_costs_it_is_a_product_of_shares(coupling: Coupling) -> None:
     pools = make_pools(coupling, 1, 0.0)
-    model = latency_model(coupling, pools, ProfileClock(times(coupling, rest_ms=0.0), table(linear)))
+    model = latency_model(
+        coupling, pools, ProfileClock(times(coupling, rest_ms=0.0), table(linear))
+    )
     whole = sizes(pools)
     # the input is not halved, everything else is; the head reads halves only
     kinds = [len(term.vectors) for term in coupling.costs]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from plan.test_allocate import lots_of, pool
 
 from onnx_scsp.plan import allocate
+from plan.test_allocate import lots_of, pool
 
 
 def curve(size: int, worth: float) -> np.ndarray:

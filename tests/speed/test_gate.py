@@ -8,7 +8,6 @@ from pathlib import Path
 import onnx
 import pytest
 from net_builder import image
-from speed.stopwatch import even, odd_is_slow, profile, stopwatch, write
 from timing.staircases import slow_if_odd, table
 
 import onnx_scsp
@@ -17,6 +16,7 @@ from onnx_scsp.plan import read_plan
 from onnx_scsp.speed import prune_gated
 from onnx_scsp.speed.widen import widened
 from onnx_scsp.types import GroupCut, PrunePlan
+from speed.stopwatch import even, odd_is_slow, profile, stopwatch, write
 
 MACHINE = table(slow_if_odd)
 
@@ -45,9 +45,7 @@ def odd_plan(model: Path) -> PrunePlan:
         onnx_scsp.PruneConfig(target="ratio", value=0.98, align=1, synthetic=False),
     )
     odd = [
-        replace(cut, keep=cut.keep[:63], absorbed_by={}, scales={})
-        if cut.n_units == 64
-        else cut
+        replace(cut, keep=cut.keep[:63], absorbed_by={}, scales={}) if cut.n_units == 64 else cut
         for cut in plan.cuts
     ]
     wide = tuple(cut for cut in odd if cut.n_units == 64)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from graph.small import DIGITS
-from speed.stopwatch import even, layer_ms, odd_is_slow, profile, stopwatch
 from timing.staircases import linear, table
 
 import onnx_scsp
@@ -15,6 +14,7 @@ from onnx_scsp.measure.compare import Comparison
 from onnx_scsp.plan import read_plan
 from onnx_scsp.speed import Latency, LatencyResult, Meters, prune_to_latency
 from onnx_scsp.timing import device_table
+from speed.stopwatch import even, layer_ms, odd_is_slow, profile, stopwatch
 
 MODEL = DIGITS / "digits_bn.onnx"
 CONFIG = onnx_scsp.PruneConfig(synthetic=False)
@@ -69,7 +69,7 @@ def test_a_result_that_turns_out_slower_is_not_written(tmp_path: Path) -> None:
         ratio = 0.6 if len(calls) == 1 else 1.5
         return Comparison(ratio, ratio, ratio, 0.02, 1.0, ratio)
 
-    with pytest.raises(VerifyError, match="never slower: latency 1.500 of the original's"):
+    with pytest.raises(VerifyError, match=r"never slower: latency 1\.500 of the original's"):
         prune_to_latency(MODEL, tmp_path / "out.onnx", Latency(fraction=0.6), CONFIG,
                          machine=table(linear), meters=Meters(times, at_first_fast))  # fmt: skip
     assert not (tmp_path / "out.onnx").exists()
@@ -126,6 +126,4 @@ def test_for_another_device_nothing_is_measured_and_the_figure_is_an_estimate(
 def test_a_device_table_without_a_kind_is_refused(tmp_path: Path) -> None:
     only = device_table("".join(DEVICE.splitlines(keepends=True)[:2]), "board.csv")
     with pytest.raises(ConfigError, match=r"board\.csv has no row of kind"):
-        prune_to_latency(
-            MODEL, tmp_path / "out.onnx", Latency(fraction=0.6), CONFIG, device=only
-        )
+        prune_to_latency(MODEL, tmp_path / "out.onnx", Latency(fraction=0.6), CONFIG, device=only)

@@ -144,5 +144,5 @@ def test_milliseconds_become_a_fraction_of_the_original() -> None:
 
 
 def test_milliseconds_that_the_original_takes_anyway_are_refused() -> None:
-    with pytest.raises(ConfigError, match="takes 2.5 ms: --latency-ms 3 is met without a cut"):
+    with pytest.raises(ConfigError, match=r"takes 2\.5 ms: --latency-ms 3 is met without a cut"):
         Latency(ms=3.0).goal(2.5)

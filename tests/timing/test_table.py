@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from timing.staircases import WIDTHS, linear, slow_if_odd, stairs, steps_of_16, table
 
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.timing import KINDS, Staircase, shipped_table, table_from_json, table_to_json
 from onnx_scsp.timing.table import rounded
+from timing.staircases import WIDTHS, linear, slow_if_odd, stairs, steps_of_16, table
 
 
 def test_where_every_channel_costs_the_same_a_width_costs_its_channels() -> None:

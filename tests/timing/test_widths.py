@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from timing.staircases import linear, slow_if_odd, steps_of_16, table
 
 from onnx_scsp.timing import Use, allowed_counts, good_widths, shipped_table, usual_step
 from onnx_scsp.timing.widths import grid, thinned
+from timing.staircases import linear, slow_if_odd, steps_of_16, table
 
 
 def test_of_one_step_the_widest_is_good() -> None:
