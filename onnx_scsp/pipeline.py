@@ -321,9 +321,7 @@ def prune(
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
-        plan = _plan(
-            coupling, config, inputs, choices, cache, machine, checking.threads, progress
-        )
+        plan = _plan(coupling, config, inputs, choices, cache, machine, checking.threads, progress)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan

@@ -44,6 +44,7 @@ def prune_gated(
     threads: int = 2,
     provider: str = CPU,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     plan_out: str | os.PathLike[str] | None = None,
     verify_config: VerifyConfig | None = None,
     verified: bool = True,
@@ -68,6 +69,7 @@ def prune_gated(
         threads: Intra-op threads that are measured with.
         provider: Execution provider.
         calibration: Sample inputs to choose by and to repair the cut with.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         plan_out: Where to write the plan.
         verify_config: Tolerances, seeds and input shapes.
         verified: Whether to check before writing; the gate is a check, too.
@@ -99,7 +101,14 @@ def prune_gated(
         coupling = find_coupling(source, rules=bound, ignore=ignore, input_shapes=shapes)
         if plan is None:
             plan = _planned(
-                coupling, config or PruneConfig(), calibration, choices, machine, checking, progress
+                coupling,
+                config or PruneConfig(),
+                calibration,
+                choices,
+                cache,
+                machine,
+                checking,
+                progress,
             )
         plan = _widened(
             coupling,
@@ -120,6 +129,7 @@ def prune_gated(
         verified=verified,
         same_graph=same_graph,
         calibration=calibration,
+        cache=cache,
         rules=rules,
         choices=choices,
         machine=machine,
@@ -143,6 +153,7 @@ def _planned(
     config: PruneConfig,
     calibration: CalibrationData | None,
     choices: Choices | None,
+    cache: Path | None,
     machine: MachineTable | None,
     checking: VerifyConfig,
     progress: Progress,
@@ -152,6 +163,7 @@ def _planned(
         config,
         passes(coupling, calibration, config),
         choices=choices,
+        cache=cache,
         machine=machine_for(config.align, machine, checking.threads),
         threads=checking.threads,
         progress=progress,

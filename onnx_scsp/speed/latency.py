@@ -79,6 +79,7 @@ def prune_to_latency(
     *,
     device: DeviceTable | None = None,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     plan_out: str | os.PathLike[str] | None = None,
     verify_config: VerifyConfig | None = None,
     verified: bool = True,
@@ -98,6 +99,7 @@ def prune_to_latency(
         device: Times of layers on a device that is not here: nothing is measured then, and the
             result's latency is an estimate.
         calibration: Sample inputs to choose by and to repair the cut with.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         plan_out: Where to write the plan.
         verify_config: Tolerances, seeds and input shapes.
         verified: Whether to check before writing.
@@ -136,6 +138,7 @@ def prune_to_latency(
         config,
         passes(coupling, calibration, config),
         choices=choices,
+        cache=cache,
         machine=machine_for(config.align, machine, latency.threads),
         clock=clock,
         threads=checking.threads,
