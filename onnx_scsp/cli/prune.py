@@ -59,6 +59,7 @@ from onnx_scsp.cli.speed import (
     TargetTableOpt,
     asked_gate,
     asked_latency,
+    measured_gate,
     print_latency,
     read_device_table,
     read_machine_table,
@@ -73,6 +74,7 @@ from onnx_scsp.cli.tolerance import (
     print_within,
 )
 from onnx_scsp.config import AUTO
+from onnx_scsp.errors import ConfigError
 
 NAME = "prune"
 
@@ -139,6 +141,8 @@ def run(
             tolerance=tolerance is not None,
         )
         gate = asked_gate(gate, no_gate)
+        if gate == "widen" and (tolerance is not None or aim is not None):
+            raise ConfigError("--gate widen goes with --macs, --params and --ratio")
         searched = None if aim is None else "latency"
         if tolerance is not None:
             searched = target or "macs"
@@ -190,6 +194,7 @@ def run(
                     plan_out=plan_out,
                     verify_config=checking,
                     machine=machine,
+                    gate=measured_gate(gate, threads, provider, checking.input_shapes),
                     progress=watch,
                 )
             print_within(found, as_json=json)

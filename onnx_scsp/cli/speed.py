@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from onnx_scsp.cli.output import print_json, print_tables
 from onnx_scsp.errors import ConfigError
 
 if TYPE_CHECKING:
+    from onnx_scsp.pipeline import Gate
     from onnx_scsp.speed import Latency, LatencyResult
     from onnx_scsp.timing import DeviceTable, MachineTable
 
@@ -95,6 +97,18 @@ def asked_gate(gate: str, no_gate: bool) -> str:
     if no_gate and gate == "widen":
         raise ConfigError("--no-gate and --gate widen contradict each other")
     return "off" if no_gate else gate
+
+
+def measured_gate(
+    gate: str, threads: int, provider: str, shapes: Mapping[str, tuple[int, ...]]
+) -> Gate | None:
+    """The gate for a finished search, None where it is off."""
+    if gate == "off":
+        return None
+    from onnx_scsp.measure.compare import comparer
+    from onnx_scsp.speed import never_slower
+
+    return never_slower(comparer(threads=threads, provider=provider, input_shapes=shapes), threads)
 
 
 def read_device_table(path: Path | None) -> DeviceTable | None:

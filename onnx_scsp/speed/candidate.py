@@ -31,7 +31,7 @@ def with_candidate(
     Returns:
         What `use` returns.
     """
-    proto = operate(coupling, rules, plan)
+    proto = operate(coupling, rules, plan, same_graph=True)  # who calls has checked the hash
     pruned = PrunedModel(coupling.model, proto, plan, planned_macs(coupling, plan))
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
         path = Path(folder) / "candidate.onnx"

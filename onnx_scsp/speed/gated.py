@@ -27,6 +27,7 @@ from onnx_scsp.results import PruneResult
 from onnx_scsp.speed.candidate import with_candidate
 from onnx_scsp.speed.gate import never_slower
 from onnx_scsp.speed.widen import Widener
+from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.timing import LayerTimes, MachineTable
 from onnx_scsp.types import PrunePlan
 
@@ -99,7 +100,9 @@ def prune_gated(
         ignore = tuple(plan.config.get("ignore", ())) if plan else (config or PruneConfig()).ignore
         bound = approximating(rules) if _is_approximate(plan, config) else rules
         coupling = find_coupling(source, rules=bound, ignore=ignore, input_shapes=shapes)
-        if plan is None:
+        if plan is not None:
+            check_plan(coupling, plan, same_graph=same_graph)
+        else:
             plan = _planned(
                 coupling,
                 config or PruneConfig(),

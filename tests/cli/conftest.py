@@ -11,7 +11,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from onnx_scsp.cli.app import app
-from onnx_scsp.measure.compare import Comparison
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "digits_bn.onnx"
@@ -40,10 +39,3 @@ def run_json(run: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
         return json.loads(result.stdout)
 
     return call
-
-
-@pytest.fixture(autouse=True)
-def quick_results(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every result is as fast as the gate wishes: no test here is about real timings."""
-    faster = Comparison(0.5, 0.49, 0.51, 0.02, 2.0, 1.0)
-    monkeypatch.setattr("onnx_scsp.speed.gated.comparer", lambda **_: lambda _a, _b: faster)

@@ -168,3 +168,38 @@ def test_a_table_is_written_as_json_or_csv_alone(run, tmp_path: Path) -> None:
     result = run("profile", "-o", tmp_path / "t.txt")
     assert result.exit_code == 2
     assert "is neither .json nor .csv" in result.stderr
+
+
+def test_apply_refuses_a_slow_plan_and_widen_mends_it(run, model, tmp_path, monkeypatch) -> None:
+    from speed.stopwatch import odd_is_slow, profile, stopwatch
+
+    def slow_if_odd(**_: object) -> object:
+        return stopwatch(odd_is_slow)
+
+    monkeypatch.setattr("onnx_scsp.speed.gated.comparer", slow_if_odd)
+    monkeypatch.setattr("onnx_scsp.speed.gated.layer_times", lambda m, **_: profile(odd_is_slow)(m))
+    options = ("--ratio", 0.97, "--align", 1, "--no-synthetic")
+    assert run("plan", model, "-o", tmp_path / "p.json", *options).exit_code == 0
+    refused = run("apply", model, tmp_path / "p.json", "-o", tmp_path / "o.onnx")
+    assert refused.exit_code == 1
+    assert "never slower" in refused.stderr
+    assert not (tmp_path / "o.onnx").exists()
+    mended = run("apply", model, tmp_path / "p.json", "-o", tmp_path / "o.onnx", "--gate", "widen",
+                 "--plan-out", tmp_path / "wider.json")  # fmt: skip
+    assert mended.exit_code == 0, mended.output
+    assert json.loads((tmp_path / "wider.json").read_text())["timing"]["gate"]["changes"]
+
+
+def test_a_plan_can_go_by_another_machine_too(run, model, tmp_path) -> None:
+    other = table(steps_of_16)
+    (tmp_path / "t.json").write_text(table_to_json(other), encoding="utf-8")
+    result = run("plan", model, "-o", tmp_path / "p.json", "--macs", 0.6,
+                 "--machine-table", tmp_path / "t.json")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "p.json").read_text())["timing"]["table"] == other.sha256
+
+
+def test_widening_and_a_latency_do_not_go_together(run, model, tmp_path) -> None:
+    result = run("prune", model, "-o", tmp_path / "o.onnx", "--latency", 0.6, "--gate", "widen")
+    assert result.exit_code == 2
+    assert "--gate widen goes with --macs" in result.stderr
