@@ -51,7 +51,8 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     extra = [word.format(calib=calib) for word in method.arguments]
     shape = ",".join(str(size) for size in task.shape)
     words = ["prune", task.model, "-o", str(output), "--macs", f"{budget:g}"]
-    words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", *extra]
+    words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", "--align", "4"]
+    words += ["--no-gate", *extra]  # accuracy alone: no timing decides, or fails, a row
     done = subprocess.run(
         [sys.executable, "-m", "onnx_scsp.cli.app", *words],
         capture_output=True,
