@@ -133,7 +133,7 @@ def prune_config(
 
 
 def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Parses `NAME:1,3,224,224`.
+    """Parses `NAME:1,3,224,224`; `NAME:1x3x224x224` is the same.
 
     Raises:
         ConfigError: An option is spelled otherwise.
@@ -142,7 +142,7 @@ def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:
     for option in options or ():
         name, colon, sizes = option.rpartition(":")
         try:
-            shape = tuple(int(size) for size in sizes.split(","))
+            shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
         except ValueError:
             shape = ()
         if not colon or not name or not shape:

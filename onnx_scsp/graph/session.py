@@ -12,17 +12,20 @@ import onnx
 import onnxruntime as ort
 from onnxruntime import InferenceSession
 
-from onnx_scsp.errors import ModelError
+from onnx_scsp.errors import ConfigError, ModelError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
 
 __all__ = [
+    "CPU",
     "InferenceSession",
+    "end_profile",
     "observe_shapes",
     "open_session",
     "open_variant",
+    "providers",
     "random_feeds",
     "run_session",
     "with_outputs",
@@ -32,38 +35,87 @@ __all__ = [
 _LARGE_BYTES = 1 << 25
 """A model from this size on goes to the runtime through a file, not as a second copy in memory."""
 
+CPU = "cpu"
+_SUFFIX = "ExecutionProvider"
+_NO_KERNELS = frozenset({"AzureExecutionProvider"})
+"""Providers that are always listed and run no standard operator."""
+
+
+def providers() -> tuple[str, ...]:
+    """Names of the execution providers that this onnxruntime has, such as `cpu` and `cuda`."""
+    found = (name for name in ort.get_available_providers() if name not in _NO_KERNELS)
+    return tuple(sorted(name.removesuffix(_SUFFIX).lower() for name in found))
+
+
+def _provider(name: str) -> str:
+    """The runtime's own name of a provider."""
+    for full in ort.get_available_providers():
+        if full not in _NO_KERNELS and full.removesuffix(_SUFFIX).lower() == name.lower():
+            return str(full)
+    raise ConfigError(
+        f"provider '{name}' is not in the installed onnxruntime; it has {', '.join(providers())}"
+    )
+
 
 def open_session(
-    source: Path | bytes, *, threads: int = 1, optimise: bool = True
+    source: Path | bytes,
+    *,
+    threads: int = 1,
+    optimise: bool = True,
+    provider: str = CPU,
+    profile: Path | None = None,
 ) -> InferenceSession:
-    """Opens a model on the CPU.
+    """Opens a model.
+
+    Worker threads spin while a run lasts and stop with it, so that a session that is idle takes no
+    core from one that is timed beside it.
 
     Args:
         source: Path of the file, or the serialised model.
-        threads: Intra-op threads.
+        threads: Intra-op threads; operators run one after another.
         optimise: Whether the runtime may rewrite the graph.
+        provider: One of `providers()`.
+        profile: Beginning of the name of a profile that the runtime writes; none where None.
 
     Returns:
         The session.
 
     Raises:
         ModelError: The runtime refuses the model.
+        ConfigError: The provider is not there or cannot be started.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    wanted = _provider(provider)
     try:
-        return InferenceSession(
+        session = InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=list(dict.fromkeys([wanted, _provider(CPU)])),
         )
     except Exception as error:  # the runtime raises many unrelated types
         sentence = " ".join(str(error).split())[:300]
         raise ModelError(f"onnxruntime cannot load the model: {sentence}") from error
+    if wanted not in session.get_providers():  # the runtime falls back to the CPU and goes on
+        raise ConfigError(
+            f"provider '{provider}' is installed but cannot be started on this machine; "
+            "check its drivers and libraries"
+        )
+    return session
+
+
+def end_profile(session: InferenceSession) -> Path:
+    """Closes the profile of a session that was opened with one, and says where it lies."""
+    return Path(session.end_profiling())
 
 
 def run_session(

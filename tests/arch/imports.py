@@ -54,6 +54,7 @@ HOMES: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"graph/session.py", "measure/machine.py"}),
     "torch": frozenset(),
     "PIL": frozenset({"calibration/images.py"}),
+    "matplotlib": frozenset({"report/plot.py"}),
 }
 """Outside package -> the only files that may import it."""
 
