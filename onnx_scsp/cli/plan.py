@@ -20,12 +20,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -40,6 +42,7 @@ from onnx_scsp.cli.options import (
     ShapeOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_json, print_tables, progress
 
@@ -55,6 +58,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -86,6 +91,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -117,6 +123,7 @@ def run(
                 input_shapes=input_shapes(input_shape),
                 calibration=open_source(source, loaded, calib_limit, seed),
                 cache=cache,
+                choices=table_choices(importance),
                 progress=watch,
             )
         onnx_scsp.save_plan(plan, output, loaded)

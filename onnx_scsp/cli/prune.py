@@ -25,12 +25,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -47,6 +49,7 @@ from onnx_scsp.cli.options import (
     ThreadsOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_result, progress
 from onnx_scsp.cli.tolerance import (
@@ -78,6 +81,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -115,6 +120,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -141,6 +147,7 @@ def run(
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
         loaded = onnx_scsp.load(model)
         data = open_source(source, loaded, calib_limit, seed)
+        choices = table_choices(importance)
         if tolerance is not None:
             with progress() as watch:
                 found = onnx_scsp.prune_within(
@@ -153,6 +160,7 @@ def run(
                     state=state,
                     plan_out=plan_out,
                     verify_config=checking,
+                    choices=choices,
                     progress=watch,
                 )
             print_within(found, as_json=json)
@@ -167,6 +175,7 @@ def run(
                 verified=not no_verify,
                 calibration=data,
                 cache=cache,
+                choices=choices,
                 progress=watch,
             )
         print_result(result, as_json=json)

@@ -33,7 +33,8 @@ from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.state import Record
-from onnx_scsp.types import Cost, FloatArray, IntArray, PrunePlan, UnitTable
+from onnx_scsp.types import Cost, FloatArray, IntArray, PrunePlan
+from onnx_scsp.units import UnitTable
 
 _DIGITS = 4
 """Of the fractions that are tried."""
