@@ -7,7 +7,7 @@ from pathlib import Path
 
 BUDGETS = (0.9, 0.85, 0.7, 0.5)
 DENSE = "dense"
-UNIFORM = "every group keeping one share"
+UNIFORM = "every group keeping one share (align 1)"
 INNER = "inner channels only"
 """Words among a method's arguments that are no options of the command line."""
 

@@ -59,6 +59,7 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     if UNIFORM not in method.arguments:
         return {"command": _command([*words, "--macs", f"{budget:g}"])}
     dense = macs(Path(task.model), task)
+    words += ["--align", "1"]  # multiples of 4 leave few shares to choose from
 
     def left(removed: float) -> float:
         quick = [word for word in words if word not in ("--calib", str(calib))]
