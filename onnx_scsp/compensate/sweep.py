@@ -66,7 +66,7 @@ class LayerFit:
         before: Squared error of its outputs with the weights as cut, relative to their variance; of
             their means and deviations alone where only these are brought back.
         after: The same with the weights as they are now.
-        share: Ridge strength that was chosen (0 where there is none), None where the weights stayed.
+        share: Ridge strength that was chosen (0 where there is none), None where nothing changed.
     """
 
     node: str
