@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import ExitStack
+from typing import Any
 
 import numpy as np
 
@@ -79,8 +80,8 @@ def match_moments(
 class _Matching(Sweep):
     """Stretches and shifts layer after layer, in the cut network and in a copy that is whole."""
 
-    def __init__(self, *args: object) -> None:
-        super().__init__(*args)  # type: ignore[arg-type]
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self._whole = WorkingCopy(self.coupling.model, self.coupling.walk.constants)
 
     def weights(self) -> dict[str, AnyArray]:

@@ -63,9 +63,10 @@ class LayerFit:
 
     Attributes:
         node: Name of the layer's node.
-        before: Squared error of its outputs with the weights as cut, relative to their variance.
+        before: Squared error of its outputs with the weights as cut, relative to their variance; of
+            their means and deviations alone where only these are brought back.
         after: The same with the weights as they are now.
-        share: Ridge strength that was chosen, None where the weights stayed.
+        share: Ridge strength that was chosen (0 where there is none), None where nothing changed.
     """
 
     node: str
@@ -119,8 +120,9 @@ def reconstruct(
     with ExitStack() as stack:
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
         masked = masked_readers(coupling, keep)
-        sweep = Refit(coupling, keep, masked, samples, seed, threads, shelves)
-        sweep.by_channel = by_channel
+        sweep = Refit(
+            coupling, keep, masked, samples, seed, threads, shelves, by_channel=by_channel
+        )
         return sweep.run(layers_to_refit(coupling, keep), batches, progress)
 
 
@@ -219,10 +221,9 @@ class Sweep:
 class Refit(Sweep):
     """Layer after layer towards what the original computes."""
 
-    by_channel = False
-
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, by_channel: bool) -> None:
         super().__init__(*args)
+        self.by_channel = by_channel
         self.refitted: set[str] = set()
 
     def weights(self) -> dict[str, AnyArray]:
