@@ -17,7 +17,9 @@ from onnx_scsp.retrain.lift import (
     linear,
     norm,
     pool,
+    recurrent,
     reduction,
+    resize,
 )
 from onnx_scsp.retrain.lift.arithmetic import binary, unary, variadic
 from onnx_scsp.retrain.lift.op import Entry, entry
@@ -109,12 +111,14 @@ _LAYERS: Mapping[str, Entry] = {
     "Conv": entry(conv.conv, weights=(1, 2)),
     "ConvTranspose": entry(conv.conv_transpose, weights=(1, 2)),
     "Einsum": entry(linear.einsum, weights=(0, 1, 2)),
+    "GRU": entry(recurrent.gru, weights=(1, 2, 3)),
     "Gemm": entry(linear.gemm, weights=(0, 1, 2)),
     "GlobalAveragePool": entry(pool.global_average_pool),
     "GlobalLpPool": entry(pool.global_lp_pool),
     "GlobalMaxPool": entry(pool.global_max_pool),
     "GroupNormalization": entry(norm.group_norm, weights=(1, 2)),
     "InstanceNormalization": entry(norm.instance_norm, weights=(1, 2)),
+    "LSTM": entry(recurrent.lstm, weights=(1, 2, 3, 7)),
     "LRN": entry(norm.local_response_norm),
     "LayerNormalization": entry(norm.layer_norm, weights=(1, 2)),
     "LpNormalization": entry(norm.lp_normalization),
@@ -123,6 +127,7 @@ _LAYERS: Mapping[str, Entry] = {
     "MaxPool": entry(pool.max_pool),
     "MaxUnpool": entry(pool.max_unpool, host=(2,)),
     "MeanVarianceNormalization": entry(norm.mean_variance_normalization),
+    "RNN": entry(recurrent.rnn, weights=(1, 2, 3)),
     "RMSNormalization": entry(norm.rms_norm, weights=(1,)),
 }
 
@@ -133,7 +138,9 @@ _LAYOUT: Mapping[str, Entry] = {
     "Expand": entry(layout.expand, host=(1,)),
     "Flatten": entry(layout.flatten),
     "Pad": entry(layout.pad, host=(1, 2, 3)),
+    "GridSample": entry(resize.grid_sample),
     "Reshape": entry(layout.reshape, host=(1,)),
+    "Resize": entry(resize.resize, host=(1, 2, 3)),
     "Shape": entry(layout.shape_of),
     "Size": entry(layout.size_of),
     "Slice": entry(layout.slice_, host=(1, 2, 3, 4)),
@@ -142,6 +149,7 @@ _LAYOUT: Mapping[str, Entry] = {
     "Squeeze": entry(layout.squeeze, host=(1,)),
     "Tile": entry(layout.tile, host=(1,)),
     "Transpose": entry(layout.transpose),
+    "Upsample": entry(resize.upsample, host=(1,)),
     "Unsqueeze": entry(layout.unsqueeze, host=(1,)),
 }
 
