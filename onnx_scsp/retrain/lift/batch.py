@@ -7,8 +7,9 @@ batch is looked for:
 
 - *Reshape*: entries lie in row-major order, so the product P of all sizes before the batch (on the
   axes before, and `lead` on the batch's own axis where axes were merged) is the same before and
-  after. Axis k of the result holds the batch where `shape[:k]` multiplies to a divisor of P and
-  `shape[:k + 1]` to a multiple of P B; the first such k is taken.
+  after. Axis k of the result can hold the batch where `shape[:k]` multiplies to a divisor of P and
+  `shape[:k + 1]` to a multiple of P B. An axis that holds nothing else is preferred, then one where
+  the batch comes last, then the first.
 - *Expand*, *Resize*: the entry of the batch's axis.
 - *Slice*: an end that reached the end of the batch's axis is opened.
 - Operands without samples beside others that have them (a class token, an initial state) are
@@ -95,7 +96,8 @@ def repaired(
     for repair in repairs:
         operand = operands[repair.place]
         if repair.kind == "repeat":
-            operands[repair.place] = _repeated(operand, repair.entry, samples)
+            device = next(o.device for o in operands if isinstance(o, Tensor))
+            operands[repair.place] = _repeated(operand, repair.entry, samples, device)
             continue
         entries = ints(operand)
         if repair.kind == "open":
@@ -106,8 +108,8 @@ def repaired(
     return operands
 
 
-def _repeated(operand: Any, axis: int, samples: Any) -> Tensor:
-    tensor = to_tensor(operand) if isinstance(operand, np.ndarray) else operand
+def _repeated(operand: Any, axis: int, samples: Any, device: torch.device) -> Tensor:
+    tensor = to_tensor(operand, device) if isinstance(operand, np.ndarray) else operand
     shape = list(tensor.shape)
     shape[axis] = samples
     return tensor.narrow(axis, 0, 1).expand(shape)
@@ -256,12 +258,14 @@ class _Analysis:
         if axis is None:
             return None
         before = _product(x.shape[:axis]) * self.lead.get(step.node.inputs[carriers[0]], 1)
-        ahead = 1
+        ahead, fitting = 1, []
         for place, size in enumerate(result.shape):
             if before % ahead == 0 and (ahead * size) % (before * self.size) == 0:
-                return place, before // ahead
+                alone = ahead == before and size == self.size
+                last = ahead * size == before * self.size
+                fitting.append((not alone, not last, place, before // ahead))
             ahead *= size
-        return None
+        return min(fitting)[2:] if fitting else None
 
     def _candidates(
         self,
