@@ -179,7 +179,7 @@ class _Analysis:
         label = step.node.label
         try:
             base = self._call(step, first)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, ScspError) as error:
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError, ScspError) as error:
             return f"its shapes could not be followed past node {label}: {_sentence(error)}"
         grown = self._attempt(step, second)
         if not self._is_right(step, first, second, carriers, base, grown):
@@ -285,7 +285,7 @@ class _Analysis:
             yield (Repair("scale", 1, axis + second[1].size - first[0].ndim),)
         if axis is not None and kind == "Resize" and not node.attr("axes") and node.input(3):
             yield (Repair("scale", 3, axis),)
-        if axis is not None and kind == "Slice" and isinstance(second[2], np.ndarray):
+        if axis is not None and kind == "Slice" and len(second) > 3 and isinstance(second[2], np.ndarray):
             along = range(len(ints(second[1]))) if second[3] is None else ints(second[3])
             for entry, sliced in enumerate(along):
                 if sliced % first[0].ndim == axis and ints(second[1])[entry] == 0:

@@ -172,14 +172,12 @@ def _matrix(op: Op, mode: str, places: AnyArray, size: int, scale: float) -> Any
     reach = (2 if mode == "cubic" else 1) / stretch
     a = op.attr("cubic_coeff_a", -0.75)
     matrix = np.zeros((len(places), size))
-    if mode == "linear":
-        places = places if op.attr("antialias", 0) else np.clip(places, 0, size - 1)
     for row, place in enumerate(places):
         columns = np.arange(math.floor(place - reach) + 1, math.floor(place + reach) + 1)
         distance = np.abs(columns - place) * stretch
         weights = np.maximum(1 - distance, 0) if mode == "linear" else _keys(distance, a)
         inside = (columns >= 0) & (columns < size)
-        if op.attr("exclude_outside", 0) or op.attr("antialias", 0) and mode == "linear":
+        if op.attr("exclude_outside", 0):
             weights = weights * inside
         total = weights.sum()
         weights = weights / total if total else weights
