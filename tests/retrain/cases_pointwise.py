@@ -13,7 +13,9 @@ CHANNELS = noise(3, 1, 1, seed=9)
 UNIT = (np.abs(X) % 0.9).astype(np.float32)
 INTS, MORE = whole(2, 3, 4), whole(2, 3, 4, low=1, seed=5)
 
-_PLAIN = "Abs Ceil Cos Erf Exp Floor Neg Round Sigmoid Sign Sin Sinh Cosh Tan Tanh Softplus Softsign"
+_PLAIN = (
+    "Abs Ceil Cos Erf Exp Floor Neg Round Sigmoid Sign Sin Sinh Cosh Tan Tanh Softplus Softsign"
+)
 _UNIT = "Acos Asin Atan Atanh"
 _POSITIVE = "Log Reciprocal Sqrt Asinh"
 _COMPARISONS = "Equal Greater GreaterOrEqual Less LessOrEqual"
