@@ -8,10 +8,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from onnx_scsp.retrain.lift import OPERATORS, lift  # noqa: E402
-from retrain import cases_layers, cases_layout, cases_pointwise  # noqa: E402
+from retrain import cases_layers, cases_layout, cases_pointwise, cases_quantised  # noqa: E402
 from retrain.lift_case import Case  # noqa: E402
 
-CASES = [*cases_pointwise.CASES, *cases_layers.CASES, *cases_layout.CASES]
+CASES = [
+    *cases_pointwise.CASES,
+    *cases_layers.CASES,
+    *cases_layout.CASES,
+    *cases_quantised.CASES,
+]
 TOLERANCE = 1e-4
 
 

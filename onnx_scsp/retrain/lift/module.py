@@ -141,10 +141,15 @@ class Lifted(nn.Module):
             for name in step.forget:
                 values.pop(name, None)
         kept |= {name: self._value(name, values) for name in wanted - set(kept)}
-        return {
-            name: tensor_of(name, value) if isinstance(value, np.ndarray) else value
-            for name, value in kept.items()
-        }
+        return {name: self._finished(name, value, tensor_of) for name, value in kept.items()}
+
+    def _finished(self, name: str, value: Value, tensor_of: Any) -> Tensor:
+        """A result as a tensor; coded integers travel as floating-point numbers up to here."""
+        tensor = tensor_of(name, value) if isinstance(value, np.ndarray) else value
+        declared = self.program.declared.get(name)
+        if declared is None or declared.is_floating_point or not tensor.is_floating_point():
+            return tensor
+        return tensor.to(declared)
 
     def _advance(
         self, index: int, step: Step, values: dict[str, Value], tensor_of: Any, samples: Any

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
+import torch
 from torch import Tensor
 
 from onnx_scsp.errors import UnsupportedError
@@ -16,7 +17,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.view import GraphView, NodeView, view
 from onnx_scsp.retrain.lift.host import HOST, MOST, runs_on_host
-from onnx_scsp.retrain.lift.op import ADDING, Entry, Op, make_op, to_host
+from onnx_scsp.retrain.lift.op import ADDING, DTYPES, Entry, Op, make_op, to_host
 from onnx_scsp.retrain.lift.roles import Roles, find_roles
 from onnx_scsp.retrain.lift.table import OPERATORS
 from onnx_scsp.types import AnyArray
@@ -107,6 +108,7 @@ class Program:
     host: Mapping[str, AnyArray]
     folded: Mapping[str, AnyArray]
     aliases: Mapping[str, str]
+    declared: Mapping[str, torch.dtype]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self
@@ -156,6 +158,11 @@ def compile_model(model: Model) -> Program:
         host=_host_values(constants, roles, read, folded),
         folded=folded,
         aliases=_aliases(roles),
+        declared={
+            output.name: DTYPES[output.type.tensor_type.elem_type]
+            for output in model.proto.graph.output
+            if output.type.tensor_type.elem_type in DTYPES
+        },
     )
 
 
