@@ -51,6 +51,15 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LIFTED)
+def test_everything_follows_the_module_to_another_device(name: str) -> None:
+    model = from_proto(NETS[name]())
+    lifted, feeds = lift(model), feeds_of(model)
+    here = lifted(*map(torch.from_numpy, feeds.values()))
+    there = lifted.to("meta")(*(torch.from_numpy(array).to("meta") for array in feeds.values()))
+    assert [(y.device.type, y.shape) for y in there] == [("meta", y.shape) for y in here]
+
+
+@pytest.mark.parametrize("name", LIFTED)
 def test_an_untrained_model_comes_back_as_it_was(name: str) -> None:
     model = from_proto(NETS[name]())
     lifted = lift(model)

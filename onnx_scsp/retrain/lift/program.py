@@ -48,6 +48,7 @@ class Step:
         self,
         values: list[Value],
         tensor_of: Callable[[str, AnyArray], Tensor],
+        device: torch.device | None,
         *,
         training: bool = False,
     ) -> tuple[Value, ...]:
@@ -56,6 +57,7 @@ class Step:
         Args:
             values: Operands as they come.
             tensor_of: Turns a named host array into a tensor.
+            device: Where tensors go that no tensor operand places (fills, ranges).
             training: Whether batch statistics and dropout are on.
 
         Returns:
@@ -66,7 +68,10 @@ class Step:
             results = self.host(op, *values)
         else:
             results = self.entry.run(op, *self._operands(values, tensor_of))
-        return results if isinstance(results, tuple) else (results,)
+        several = results if isinstance(results, tuple) else (results,)
+        if any(isinstance(value, Tensor) for value in values):
+            return several
+        return tuple(x.to(device) if isinstance(x, Tensor) else x for x in several)
 
     def _operands(
         self, values: list[Value], tensor_of: Callable[[str, AnyArray], Tensor]
