@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_scsp
 
 PACKAGE = Path(onnx_scsp.__file__).parent
-FREE = frozenset({"errors", "types", "config"})
+FREE = frozenset({"errors", "types", "config", "units"})
 RETRAIN = "retrain"
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "graph": frozenset(),
@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "tolerance": frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
-        | {"results", "pipeline"}
+        | {"figures", "results", "pipeline"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
@@ -54,6 +54,7 @@ HOMES: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"graph/session.py", "measure/machine.py"}),
     "torch": frozenset(),
     "PIL": frozenset({"calibration/images.py"}),
+    "matplotlib": frozenset({"report/plot.py"}),
 }
 """Outside package -> the only files that may import it."""
 
