@@ -13,7 +13,7 @@ from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import ConfigError, OutputError
+from onnx_scsp.errors import OutputError
 from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
@@ -157,11 +157,6 @@ def carry_out(
     source, macs = coupling.model, planned_macs(coupling, plan)
     fits: tuple[LayerFit, ...] = ()
     if needs_repair(plan.config) and plan.cuts:
-        if inputs is None:
-            raise ConfigError(
-                "the plan repairs its cut on sample inputs; give them with --calib, or set its "
-                "'compensate' to none"
-            )
         found = repair(coupling, plan, inputs, threads=threads, progress=progress)
         plan, fits = found.plan, found.fits
         coupling = with_values(coupling, found.model)

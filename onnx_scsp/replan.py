@@ -16,7 +16,8 @@ from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
 from onnx_scsp.plan.counts import Progress
 from onnx_scsp.plan.latency import LayerClock
 from onnx_scsp.timing import MachineTable
-from onnx_scsp.types import FloatArray, IntArray, PrunePlan, UnitTable
+from onnx_scsp.types import FloatArray, IntArray, PrunePlan
+from onnx_scsp.units import UnitTable
 
 
 class Replanner:

@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from onnx_scsp.cli import apply, bench, evaluate, inspect, ops, plan, profile, prune, verify
+from onnx_scsp.cli import (
+    apply,
+    bench,
+    evaluate,
+    export_torch,
+    inspect,
+    ops,
+    plan,
+    profile,
+    prune,
+    verify,
+)
 
 app = typer.Typer(
     name="onnx-scsp",
@@ -15,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (inspect, plan, apply, prune, verify, evaluate, bench, profile, ops):
+for module in (inspect, plan, apply, prune, verify, evaluate, bench, profile, export_torch, ops):
     app.command(module.NAME)(module.run)
 
 

@@ -84,7 +84,7 @@ CacheOpt = Annotated[
     typer.Option(
         metavar="FOLDER",
         help="Keep here what sample inputs say about the model; another budget on the same model "
-        "and inputs then starts at the planning.",
+        "and inputs then starts at the planning (but for criteria that read inputs).",
         rich_help_panel=_PANEL,
     ),
 ]

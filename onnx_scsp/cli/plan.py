@@ -20,12 +20,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -41,6 +43,7 @@ from onnx_scsp.cli.options import (
     ThreadsOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_json, print_tables, progress
 from onnx_scsp.cli.speed import MachineTableOpt, read_machine_table
@@ -58,6 +61,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -91,6 +96,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -125,6 +131,7 @@ def run(
                 threads=threads,
                 calibration=open_source(source, loaded, calib_limit, seed),
                 cache=cache,
+                choices=table_choices(importance),
                 progress=watch,
             )
         onnx_scsp.save_plan(plan, output, loaded)

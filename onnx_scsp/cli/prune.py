@@ -25,12 +25,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -48,6 +50,7 @@ from onnx_scsp.cli.options import (
     ThreadsOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_result, progress
 from onnx_scsp.cli.speed import (
@@ -102,6 +105,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -153,6 +158,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -181,6 +187,7 @@ def run(
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
         loaded = onnx_scsp.load(model)
         data = open_source(source, loaded, calib_limit, seed)
+        choices = table_choices(importance)
         if tolerance is not None:
             with progress() as watch:
                 found = onnx_scsp.prune_within(
@@ -193,6 +200,7 @@ def run(
                     state=state,
                     plan_out=plan_out,
                     verify_config=checking,
+                    choices=choices,
                     machine=machine,
                     gate=measured_gate(gate, threads, provider, checking.input_shapes),
                     progress=watch,
@@ -212,6 +220,7 @@ def run(
                     verify_config=checking,
                     verified=not no_verify,
                     cache=cache,
+                    choices=choices,
                     machine=machine,
                     progress=watch,
                 )
@@ -230,6 +239,7 @@ def run(
                 verified=not no_verify,
                 calibration=data,
                 cache=cache,
+                choices=choices,
                 machine=machine,
                 progress=watch,
             )

@@ -40,6 +40,8 @@ class Read:
         scale: float64 (O,), from outputs to where they land.
         inputs: Unit -> the inputs (of D) that it feeds.
         variance: Variance of the landing place, over all the layer's channels.
+        tied: Kernel positions that share the inputs: these are channels then, and O counts the
+            outputs of every position.
     """
 
     layer: Linear
@@ -50,6 +52,7 @@ class Read:
     scale: FloatArray
     inputs: Mapping[int, IntArray]
     variance: float
+    tied: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

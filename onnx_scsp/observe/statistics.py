@@ -5,7 +5,7 @@ For each layer, over sampled output positions,
     gram = sum [r 1] [r 1]^T        r: the inputs that a position sees
 
 over the samples that are not held out, and over all of them the variance of the place where the
-outputs land.
+outputs land. Where a position sees too many inputs, r are the channels at sampled input positions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnx_scsp.graph.session import open_variant, run_session, with_outputs
 from onnx_scsp.observe.landing import Landing, landing
 from onnx_scsp.observe.layers import Linear, linear_layers
 from onnx_scsp.observe.regression import Products
-from onnx_scsp.observe.rows import draw, inputs_seen, outputs_at
+from onnx_scsp.observe.rows import channels_at, draw, draw_inputs, inputs_seen, outputs_at
 from onnx_scsp.types import AnyArray, BoolArray, FloatArray
 
 Batch = Mapping[str, AnyArray]
@@ -29,7 +29,7 @@ Progress = Callable[[str, int, int], None]
 HELD_OUT = 8
 """Every so manieth sample is held out."""
 LARGEST_GRAM = 6144
-"""Layers that see more inputs per position than this are left out."""
+"""Layers that see more inputs per position than this are described channel by channel."""
 _ROWS_PER_INPUT = 24
 _ROWS_PER_FURTHER_INPUT = 6
 """For inputs beyond `_MANY`: the sums grow with the third power of the inputs as it is."""
@@ -46,12 +46,14 @@ class LayerStatistics:
         landing: Where its outputs land.
         train: Sums over the training samples, without targets.
         variance: Variance of the landing place, summed over the channels.
+        by_channel: Whether the sums are over channels, all kernel positions alike.
     """
 
     layer: Linear
     landing: Landing
     train: Products
     variance: float
+    by_channel: bool = False
 
 
 def held_out(first: int, count: int) -> BoolArray:
@@ -90,7 +92,7 @@ def collect(
         Node index -> statistics, for every linear layer that sees few enough inputs.
     """
     graph, constants = coupling.walk.graph, coupling.walk.constants
-    layers = [x for x in linear_layers(coupling) if x.inputs // x.groups * x.taps <= LARGEST_GRAM]
+    layers = [x for x in linear_layers(coupling) if x.inputs // x.groups <= LARGEST_GRAM]
     if not layers:
         return {}
     gathered = [_Gathering(x, landing(graph, constants, x), samples, seed) for x in layers]
@@ -118,6 +120,9 @@ class _Gathering:
         self.landing = place
         self.seed = seed
         width = layer.inputs // layer.groups * layer.taps
+        self.by_channel = width > LARGEST_GRAM
+        if self.by_channel:
+            width = layer.inputs // layer.groups
         self.positions = positions_per_sample(width, samples)
         self.train = Products.zeros(layer.groups, width, 0)
         self._sums = np.zeros((2, layer.outputs))
@@ -130,7 +135,12 @@ class _Gathering:
             return
         rng = np.random.default_rng([self.seed, layer.node.index, number])
         sample = draw(layer, x.shape, y.shape, self.positions, rng)
-        rows = inputs_seen(layer, x, sample, self._every)
+        if self.by_channel:
+            place_in = draw_inputs(layer, x.shape, self.positions, rng)
+            flat = channels_at(layer, x, place_in)
+            rows = flat.reshape(layer.groups, *place_in.shape, -1)
+        else:
+            rows = inputs_seen(layer, x, sample, self._every)
         rows = rows[:, ~held_out(first, len(sample.position))]
         self.train.add_samples(rows, np.zeros((*rows.shape[:3], 0)))
         place = values[self.landing.value]
@@ -142,7 +152,7 @@ class _Gathering:
     def result(self) -> LayerStatistics:
         mean, square = self._sums / max(self._rows, 1)
         variance = float(np.maximum(square - mean**2, 0.0).sum())
-        return LayerStatistics(self.layer, self.landing, self.train, variance)
+        return LayerStatistics(self.layer, self.landing, self.train, variance, self.by_channel)
 
 
 def targets_by_group(layer: Linear, values: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from onnx_scsp.partition.kmeans import kmeans_clusters
+from onnx_scsp.partition.kmeans import kmeans_clusters, kmeans_rows
 from onnx_scsp.partition.spectral import (
     affinity,
     clone_classes,
@@ -23,6 +23,7 @@ __all__ = [
     "cosine",
     "eigenvalues",
     "kmeans_clusters",
+    "kmeans_rows",
     "spectral_clusters",
 ]
 

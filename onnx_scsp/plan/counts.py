@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.couple import Coupling
-from onnx_scsp.describe import Criterion
+from onnx_scsp.describe import Affinity, Criterion
 from onnx_scsp.errors import BudgetError, ConfigError
 from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import Clusterer
@@ -19,10 +20,11 @@ from onnx_scsp.plan.allocate import by_budget, by_ratio, give_back, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.latency import LayerClock, latency_model
 from onnx_scsp.plan.lots import Lot, make_lots, spread
-from onnx_scsp.plan.methods import Method, Ranking, Tools
+from onnx_scsp.plan.method import Method, Ranking, Tools
 from onnx_scsp.plan.needs import Needs, find_needs
 from onnx_scsp.timing import MachineTable
-from onnx_scsp.types import FloatArray, UnitTable
+from onnx_scsp.types import FloatArray
+from onnx_scsp.units import UnitTable
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
@@ -40,8 +42,10 @@ class Chosen:
         method: How units are chosen.
         cluster: The clusterer.
         criterion: What a unit is worth.
+        affinity: By what units are alike.
         compensate: Who takes over whom.
         seed: Of random numbers.
+        criteria: All criteria.
         evidence: What calibration inputs say, where there are some.
         rankings: What methods have found out, per pool.
     """
@@ -49,8 +53,10 @@ class Chosen:
     method: Method
     cluster: Clusterer
     criterion: Criterion
+    affinity: Affinity
     compensate: Compensator
     seed: int
+    criteria: Mapping[str, Criterion]
     evidence: Evidence | None = None
     rankings: dict[int, dict[str, Ranking]] = field(default_factory=dict)
 
@@ -59,7 +65,9 @@ class Chosen:
         found = self.evidence.pools[place] if self.evidence is not None else None
         rng = np.random.default_rng([self.seed, place])
         known = self.rankings.setdefault(place, {})
-        return Tools(self.cluster, self.criterion, rng, found, known)
+        trials = self.evidence.trials if self.evidence is not None else None
+        trial = partial(trials.errors, place) if trials is not None else None
+        return Tools(self.cluster, self.criterion, rng, found, self.criteria, trial, known)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -75,7 +75,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         place_of(tmp_path / "file" / "folder", {}, POOLS)
 
 
-def plan_with(cache: Path, value: float, seed: int = 0, shift: float = 0.0) -> Any:
+def plan_with(
+    cache: Path, value: float, seed: int = 0, shift: float = 0.0, criterion: str = "energy"
+) -> Any:
     coupling = coupling_of(NETS["residual_projection"]())
     (name,) = coupling.walk.graph.inputs
     dims = coupling.model.proto.graph.input[0].type.tensor_type.shape.dim
@@ -84,7 +86,7 @@ def plan_with(cache: Path, value: float, seed: int = 0, shift: float = 0.0) -> A
     path = cache.parent / "x.npy"
     np.save(path, array)
     data = open_calibration(str(path), coupling.model)
-    config = PruneConfig(value=value, align=1, seed=seed)
+    config = PruneConfig(value=value, align=1, seed=seed, criterion=criterion)
     inputs = calibrated.passes(coupling, data, config)
     assert inputs is not None
     observe = calibrated.observer(
@@ -109,3 +111,8 @@ def test_other_inputs_or_another_seed_are_observed_anew(
     plan_with(tmp_path / "cache", 0.6)
     plan_with(tmp_path / "cache", 0.6, **change)
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_what_criteria_read_of_single_units_is_not_kept(tmp_path: Path) -> None:
+    plan_with(tmp_path / "cache", 0.6, criterion="reap")
+    assert not (tmp_path / "cache").exists()

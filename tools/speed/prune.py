@@ -13,6 +13,7 @@ from typing import Any
 from tools.accuracy.search import OutOfReachError, bisect
 from tools.coverage.catalog import Network
 from tools.coverage.ours import count
+from tools.coverage.probe import run
 from tools.modules import macs, output_layers
 from tools.speed.catalog import Variant
 
@@ -27,6 +28,10 @@ _LONGEST = 300
 
 class CommandError(Exception):
     """The command did not end well; holds what it said."""
+
+
+class WrongResultError(Exception):
+    """A file that is not what was asked for."""
 
 
 def prune(net: Network, variant: Variant, dense: Path, budget: float, out: Path) -> dict[str, Any]:
@@ -45,11 +50,23 @@ def prune(net: Network, variant: Variant, dense: Path, budget: float, out: Path)
     Raises:
         CommandError: Our command failed.
         OutOfReachError: The rival has no setting near the budget.
+        WrongResultError: The file does not run, or its outputs have other shapes.
     """
     setting = _TOOLS[variant.tool](net, variant, dense, budget, out)
+    _require_same_outputs(dense, out)
     (before, owned), (after, left) = count(dense), count(out)
     figures = {"macs": before, "macs_left": after / before, "params_left": left / max(owned, 1)}
     return {"outcome": "ok", "setting": setting, **figures}
+
+
+def _require_same_outputs(dense: Path, out: Path) -> None:
+    expected = [value.shape for value in run(dense)]
+    try:
+        found = [value.shape for value in run(out)]
+    except Exception as error:  # the runtime has no one type for a file that is not consistent
+        raise WrongResultError(f"the result does not run: {error}") from error
+    if found != expected:
+        raise WrongResultError(f"outputs {expected} became {found}")
 
 
 def _ours(net: Network, variant: Variant, dense: Path, budget: float, out: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Through PyTorch and back: the only layer that imports torch. Importing this package does not."""
