@@ -68,6 +68,9 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
 
 def restrict_norms(model: onnx.ModelProto, scale: str, stays: np.ndarray) -> None:
     """Writes out each LayerNormalization with this scale, its sums over what stays."""
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    if all(node.input[1] != scale for node in norms):
+        return  # copying the nodes takes as much memory again each time
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if node.op_type != "LayerNormalization" or node.input[1] != scale:
