@@ -294,15 +294,17 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "lift.md")
     parser.add_argument("--records", type=Path, default=ROOT / ".cache" / "lift.jsonl")
     parser.add_argument("--fresh", action="store_true", help="examine again what has a record")
+    parser.add_argument("--no-bake", action="store_true", help="leave the column `baked` out")
     parser.add_argument("--render-only", action="store_true", help="the page from the records")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of single files")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
+    bakes = find_spec("onnxsim") is not None and not chosen.no_bake
     known = {} if chosen.fresh else read_records(chosen.records)
     chosen.records.parent.mkdir(parents=True, exist_ok=True)
     rows = sorted(known.values(), key=lambda row: row.name) if chosen.render_only else []
     for path in () if chosen.render_only else files(chosen.zoo):
-        row = known.get(path.name) or examine(path, bake=find_spec("onnxsim") is not None)
+        row = known.get(path.name) or examine(path, bake=bakes)
         rows.append(row)
         if path.name not in known:
             with chosen.records.open("a", encoding="utf-8") as stream:
