@@ -9,7 +9,7 @@ after the other, A, B, A.
     noise     = how far from 1 that interval reaches for a second session of A
 
 What disturbs a run makes it longer, never shorter: the lowest fifth says what a model takes where
-other processes come between, too.
+other processes come between, too. With one thread those do not count at all (see `clock`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import CPU, InferenceSession, open_session, run_session
+from onnx_scsp.measure.clock import clock_for
 from onnx_scsp.measure.interleave import interleave
 from onnx_scsp.measure.resample import noise_floor
 from onnx_scsp.measure.subject import Subject, make_subject
@@ -75,6 +76,7 @@ class Comparison:
         return self.high - self.low <= _SURE * self.ratio
 
 
+Opener = Callable[[Path | bytes], InferenceSession]
 Compare = Callable[[Model, Model | Path], Comparison]
 """The original and a candidate -> how they compare."""
 
@@ -106,9 +108,10 @@ def comparer(
         def open_(source: Path | bytes) -> InferenceSession:
             return open_session(source, threads=threads, provider=provider)
 
+        clock = clock_for(threads, provider)
         if _bytes(subject) > _HELD_BYTES:
-            return _in_turn(subject, open_)
-        return _interleaved(subject, open_, thorough=thorough)
+            return _in_turn(subject, open_, clock)
+        return _interleaved(subject, open_, clock, thorough=thorough)
 
     return compare
 
@@ -123,27 +126,27 @@ def _bytes(subject: Subject) -> int:
 
 
 def _interleaved(
-    subject: Subject, open_: Callable[[Path | bytes], InferenceSession], *, thorough: bool
+    subject: Subject, open_: Opener, clock: Callable[[], float], *, thorough: bool
 ) -> Comparison:
     first, second = subject.sources
     sessions = [open_(first), open_(second), open_(first)]
     runs = [_runner(session, subject.feeds) for session in sessions]
-    seconds = interleave(runs, BATCHES[0], warm_up=_WARM_UP).seconds
+    seconds = interleave(runs, BATCHES[0], warm_up=_WARM_UP, clock=clock).seconds
     for seed, rounds in enumerate(BATCHES[1:], start=1):
         found = _judged(*seconds.T)
         if found.is_sure and seed > 1 if thorough else found.is_clear:
             break
-        timed = interleave(runs, rounds, warm_up=0, seed=seed)
+        timed = interleave(runs, rounds, warm_up=0, seed=seed, clock=clock)
         seconds = np.concatenate([seconds, timed.seconds])
     return _judged(*seconds.T)
 
 
-def _in_turn(subject: Subject, open_: Callable[[Path | bytes], InferenceSession]) -> Comparison:
+def _in_turn(subject: Subject, open_: Opener, clock: Callable[[], float]) -> Comparison:
     columns = []
     for source in (*subject.sources, subject.sources[0]):
         session = open_(source)
         run = _runner(session, subject.feeds)
-        columns.append(interleave([run], BATCHES[0], warm_up=1).seconds[:, 0])
+        columns.append(interleave([run], BATCHES[0], warm_up=1, clock=clock).seconds[:, 0])
         del session, run
     return _judged(*columns)
 

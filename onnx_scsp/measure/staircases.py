@@ -1,6 +1,7 @@
 """Measures the machine table: probes of every kind and width, timed in turn.
 
 A probe's time is the lowest tenth over rounds: what disturbs a run makes it longer, never shorter.
+With one thread, other processes do not count at all (see `clock`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from onnx_scsp.graph.session import CPU, InferenceSession, open_session, run_session
+from onnx_scsp.measure.clock import clock_for
 from onnx_scsp.measure.interleave import interleave
 from onnx_scsp.measure.machine import machine_record
 from onnx_scsp.measure.probes import input_shape, probe
@@ -33,17 +35,21 @@ def measured_widths(kind: str) -> tuple[int, ...]:
     return _GROUPED if kind == "grouped" else _EVERY
 
 
-def lowest_tenths(runs: Sequence[Callable[[], object]]) -> tuple[FloatArray, FloatArray]:
-    """Times functions in turn: lowest tenths and medians, float64 (n,) each."""
-    seconds = interleave(runs, ROUNDS, warm_up=_WARM_UP).seconds
-    return np.quantile(seconds, 0.1, axis=0), np.median(seconds, axis=0)
+def lowest_tenths(clock: Callable[[], float]) -> Timer:
+    """Times functions in turn by a clock: lowest tenths and medians, float64 (n,) each."""
+
+    def timer(runs: Sequence[Callable[[], object]]) -> tuple[FloatArray, FloatArray]:
+        seconds = interleave(runs, ROUNDS, warm_up=_WARM_UP, clock=clock).seconds
+        return np.quantile(seconds, 0.1, axis=0), np.median(seconds, axis=0)
+
+    return timer
 
 
 def measure_table(
     *,
     threads: int = 1,
     provider: str = CPU,
-    timer: Timer = lowest_tenths,
+    timer: Timer | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> MachineTable:
     """Times this machine.
@@ -51,7 +57,7 @@ def measure_table(
     Args:
         threads: Intra-op threads.
         provider: Execution provider, such as `cpu`.
-        timer: What times functions in turn.
+        timer: What times functions in turn; `lowest_tenths` where None.
         progress: Called with (what, done, total).
 
     Returns:
@@ -60,6 +66,7 @@ def measure_table(
     Raises:
         ConfigError: The provider is not there.
     """
+    timer = timer or lowest_tenths(clock_for(threads, provider))
     kinds: dict[str, Staircase] = {}
     scatter: list[float] = []
     for done, kind in enumerate(KINDS):

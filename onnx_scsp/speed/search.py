@@ -205,7 +205,7 @@ def _next(low: tuple[float, float] | None, high: tuple[float, float], goal: floa
         value, ratio = high
         slope = (1.0 - ratio) / (1.0 - value) if value < 1.0 and ratio < 1.0 else 1.0
         aimed = value - (ratio - goal) / max(slope, 0.25)
-        return min(max(aimed, value / 2, _LOWEST), value * 0.98)
+        return min(max(aimed, value / 4, _LOWEST), value * 0.98)
     share = (goal - low[1]) / max(high[1] - low[1], 1e-9)
     width = high[0] - low[0]
     return low[0] + min(max(share, 0.1), 0.9) * width

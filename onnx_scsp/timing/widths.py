@@ -12,18 +12,20 @@ deciding where widths lie close together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median_low
+from types import MappingProxyType
 
 from onnx_scsp.timing.table import MachineTable
 
 _SHARE_OF_PROMISE = 1 / 3
 _NOISE, _NOISY_BELOW = 0.05, 128
-_GRID = ((2, 2), (64, 4), (128, 8), (256, 16))
+_GRID = ((64, 4), (128, 8), (256, 16))
 """(up to, step): widths among which the good ones are sought. Coarser where a step is a smaller
 part of the whole, and never odd: what kernels like are multiples of a vector's length."""
+_SMALL: Mapping[str, tuple[tuple[int, int], ...]] = MappingProxyType({"grouped": ((2, 1),)})
 _FINE = 16
 """Up to here, widths are thinned but say nothing about the distance between the wider ones."""
 
@@ -43,11 +45,11 @@ class Use:
     weight: float
 
 
-def grid(limit: int) -> tuple[int, ...]:
-    """Widths up to `limit` among which good ones are sought."""
+def grid(limit: int, kind: str = "") -> tuple[int, ...]:
+    """Widths up to `limit` among which good ones are sought; those of groups start at 1."""
     found: list[int] = []
     start = 0
-    for end, step in (*_GRID, (limit, 16)):
+    for end, step in (*_SMALL.get(kind, ()), *_GRID, (limit, 16)):
         first = (start // step + 1) * step
         found.extend(range(first, min(end, limit) + 1, step))
         start = max(start, end)
@@ -88,7 +90,7 @@ def good_widths(table: MachineTable, kind: str, limit: int = 256) -> tuple[int, 
         Good widths, ascending.
     """
     stairs = table.kinds[kind]
-    return tuple(thinned(grid(limit), limit, stairs.channels))
+    return tuple(thinned(grid(limit, kind), limit, stairs.channels))
 
 
 def usual_step(table: MachineTable, kind: str) -> int:
@@ -110,7 +112,11 @@ def allowed_counts(table: MachineTable, uses: Sequence[Use], size: int) -> tuple
     """
     lead = max(uses, key=lambda use: (use.weight, use.kind))
     measured, step = table.kinds[lead.kind].widths[-1], usual_step(table, lead.kind)
-    widths = (w for w in grid(max(int(lead.per_unit * size), 1)) if w <= measured or w % step == 0)
+    widths = (
+        w
+        for w in grid(max(int(lead.per_unit * size), 1), lead.kind)
+        if w <= measured or w % step == 0
+    )
     counts = [width / lead.per_unit for width in widths]
     whole = [table.kinds[use.kind].channels(use.per_unit * size) for use in uses]
 

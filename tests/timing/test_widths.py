@@ -91,3 +91,8 @@ def test_the_shipped_table_knows_what_blocked_layouts_like() -> None:
     assert stairs.channels(63) > 1.2 * stairs.channels(64)
     assert 48 in good_widths(shipped_table(), "dense")
     assert 40 not in good_widths(shipped_table(), "dense")
+
+
+def test_groups_may_be_a_few_channels_wide_other_layers_not() -> None:
+    assert good_widths(table(linear), "grouped")[:3] == (1, 2, 4)
+    assert good_widths(table(linear), "dense")[0] == 4
