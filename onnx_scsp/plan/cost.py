@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from onnx_scsp.couple import Coupling, quantised_reader
-from onnx_scsp.plan.widths import Widths, layer_kinds, pool_widths
+from onnx_scsp.plan.widths import Widths, axes_by_group, pool_widths
 from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
 
@@ -169,7 +169,7 @@ def make_pools(
         Pools in group order.
     """
     pools = []
-    kinds = {} if isinstance(align, int) else layer_kinds(coupling)
+    axes = {} if isinstance(align, int) else axes_by_group(coupling)
     for group in coupling.map.groups:
         for profile in range(int(group.profile.max()) + 1):
             mine = group.profile == profile
@@ -183,7 +183,7 @@ def make_pools(
                 step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
             else:
                 widths = pool_widths(
-                    coupling, kinds, align, units + offset, alone=alone, relaxed=relaxed
+                    axes[group.id], align, units + offset, alone=alone, relaxed=relaxed
                 )
                 step = widths.step if widths is not None else 1
             readers = sum(
