@@ -246,7 +246,8 @@ def page(rows: list[Row]) -> str:
             f"- *baked*: a batch of one was written into all shape constants (by onnxsim), then "
             f"{SAMPLES} samples were run at once and compared with single runs of onnxruntime: "
             f"{len(freed)} of {len(tried)} are freed, "
-            f"{sum(row.repairs > 0 for row in freed)} of them by adjusting constants; `-` was not tried."
+            f"{sum(row.repairs > 0 for row in freed)} of them by adjusting constants; "
+            "`-` was not tried."
         )
     lines += [
         "",
