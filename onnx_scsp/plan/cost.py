@@ -14,9 +14,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from onnx_scsp.couple import Coupling, quantised_reader
-from onnx_scsp.plan.widths import Widths, layer_kinds, pool_widths
+from onnx_scsp.plan.widths import Widths, axes_by_group, pool_widths
 from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
 
@@ -90,11 +91,11 @@ class CostModel:
                     counts.append(owned / np.maximum(weight, 1.0))
                 place.append(rows[key])
             places.append(tuple(place))
-        self._fixed = np.array(fixed)
-        self._per_unit = np.array(counts).reshape(len(fixed), len(pools))
+        # a spare row of constant count 1 pads terms with fewer axes
+        self._fixed = np.array([*fixed, 1.0])
+        self._per_unit = csr_matrix(np.array([*counts, np.zeros(len(pools))]))
         width = max((len(place) for place in places), default=0)
         self._coefficient = np.array([coefficient for coefficient, _ in terms])
-        # a spare row of constant count 1 pads terms with fewer axes
         self._place = np.full((len(terms), width), len(fixed))
         for index, columns in enumerate(places):
             self._place[index, : len(columns)] = columns
@@ -108,16 +109,15 @@ class CostModel:
         counts = self._counts(k)
         factors, slopes = self._factors(counts), self._slopes(counts)
         result = np.zeros(self._per_unit.shape[1])
-        padded = np.vstack([self._per_unit, np.zeros(self._per_unit.shape[1])])
         for axis in range(factors.shape[1]):
             others = np.delete(factors, axis, axis=1).prod(axis=1) * self._coefficient
             weights = others * slopes[:, axis]
             by_row = np.bincount(self._place[:, axis], weights=weights, minlength=counts.size)
-            result += by_row @ padded
+            result += self._per_unit.T @ by_row
         return result
 
     def _counts(self, k: FloatArray) -> FloatArray:
-        return np.append(self._fixed + self._per_unit @ k, 1.0)
+        return np.asarray(self._fixed + self._per_unit @ k)
 
     def _factors(self, counts: FloatArray) -> FloatArray:
         """(terms, axes): what each axis contributes to its term."""
@@ -169,7 +169,7 @@ def make_pools(
         Pools in group order.
     """
     pools = []
-    kinds = {} if isinstance(align, int) else layer_kinds(coupling)
+    axes = {} if isinstance(align, int) else axes_by_group(coupling)
     for group in coupling.map.groups:
         for profile in range(int(group.profile.max()) + 1):
             mine = group.profile == profile
@@ -183,7 +183,7 @@ def make_pools(
                 step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
             else:
                 widths = pool_widths(
-                    coupling, kinds, align, units + offset, alone=alone, relaxed=relaxed
+                    axes[group.id], align, units + offset, alone=alone, relaxed=relaxed
                 )
                 step = widths.step if widths is not None else 1
             readers = sum(

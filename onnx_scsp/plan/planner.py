@@ -87,6 +87,9 @@ def plan_cuts(
     if not coupling.map.groups:
         raise ModelError(_nothing_to_prune(coupling))
     tables = describe(coupling, choices.importance, progress)
+    for place, table in enumerate(tables):
+        # what a criterion lacks is said before anything is observed
+        chosen.method.worth(table, chosen.tools(place))
     if observe is not None:
         units = [table.units + coupling.offsets[table.group] for table in tables]
         evidence = observe(units)

@@ -8,7 +8,7 @@ timed them together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,9 +75,40 @@ def layer_kinds(coupling: Coupling) -> dict[str, LayerKind]:
     return found
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerAxis:
+    """One axis of a layer that carries units.
+
+    Attributes:
+        layer: Kind of the layer.
+        is_first: Whether it is the axis of the layer's filters.
+        vector: Global unit of every entry, -1 where none.
+        macs: MACs of the layer.
+    """
+
+    layer: LayerKind
+    is_first: bool
+    vector: IntArray
+    macs: float
+
+
+def axes_by_group(coupling: Coupling) -> Mapping[str, tuple[LayerAxis, ...]]:
+    """Group id -> the axes of layers that carry its units."""
+    kinds = layer_kinds(coupling)
+    ids = sorted(coupling.offsets, key=coupling.offsets.__getitem__)
+    starts = np.array([coupling.offsets[group] for group in ids], np.int64)
+    found: dict[str, list[LayerAxis]] = {group: [] for group in ids}
+    for term in coupling.costs:
+        for axis, vector in enumerate(term.vectors):
+            entry = LayerAxis(kinds[term.node], axis == 0, vector, term.macs)
+            carried = vector[vector >= 0]
+            for number in np.unique(np.searchsorted(starts, carried, side="right") - 1):
+                found[ids[number]].append(entry)
+    return {group: tuple(entries) for group, entries in found.items()}
+
+
 def pool_widths(
-    coupling: Coupling,
-    kinds: Mapping[str, LayerKind],
+    axes: Sequence[LayerAxis],
     table: MachineTable,
     units: IntArray,
     *,
@@ -87,8 +118,7 @@ def pool_widths(
     """Counts of one pool.
 
     Args:
-        coupling: The coupling.
-        kinds: `layer_kinds` of it.
+        axes: The axes that carry the pool's group (`axes_by_group`).
         table: The machine table.
         units: Global numbers of the pool's units.
         alone: Whether the pool is its whole group; else multiples of a step are all that is asked.
@@ -97,7 +127,7 @@ def pool_widths(
     Returns:
         The decision; None where no layer that costs MACs holds the pool.
     """
-    uses = _uses(coupling, kinds, units)
+    uses = _uses(axes, units)
     if not uses:
         return None
     lead = uses[0]
@@ -112,22 +142,18 @@ def pool_widths(
     return Widths(names, step, tuple(sorted(counts)), coarse)
 
 
-def _uses(coupling: Coupling, kinds: Mapping[str, LayerKind], units: IntArray) -> list[Use]:
+def _uses(axes: Sequence[LayerAxis], units: IntArray) -> list[Use]:
     """Uses of a pool, one per layer and axis, the weightiest first."""
-    mine = np.zeros(coupling.n_units + 1, bool)  # the last entry answers for -1
-    mine[units] = True
     found: list[Use] = []
-    for term in coupling.costs:
-        layer = kinds[term.node]
-        for axis, vector in enumerate(term.vectors):
-            own = int(mine[vector].sum())
-            if not own:
-                continue
-            # the second axis of a grouped convolution is that of one group already
-            groups = 1 if axis else layer.groups
-            joined = own < vector.size and layer.kind == "pointwise"
-            kind = "joined" if joined else layer.kind
-            found.append(Use(kind, own / units.size / groups, term.macs))
+    for axis in axes:
+        own = int(np.isin(axis.vector, units).sum())
+        if not own:
+            continue
+        # the second axis of a grouped convolution is that of one group already
+        groups = axis.layer.groups if axis.is_first else 1
+        joined = own < axis.vector.size and axis.layer.kind == "pointwise"
+        kind = "joined" if joined else axis.layer.kind
+        found.append(Use(kind, own / units.size / groups, axis.macs))
     return sorted(_led_by_branches(found), key=lambda use: -use.weight)
 
 

@@ -21,7 +21,7 @@ from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import unit_tables
 from onnx_scsp.measure.compare import Comparison
 from onnx_scsp.plan.counts import Progress
-from onnx_scsp.plan.widths import layer_kinds, pool_widths
+from onnx_scsp.plan.widths import axes_by_group, pool_widths
 from onnx_scsp.timing import LayerTimes, MachineTable
 from onnx_scsp.types import ChannelGroup, GroupCut, PrunePlan
 
@@ -122,8 +122,7 @@ class Widener:
             return group.n_units
         units = np.arange(group.n_units) + self._coupling.offsets[group_id]
         widths = pool_widths(
-            self._coupling,
-            layer_kinds(self._coupling),
+            axes_by_group(self._coupling)[group_id],
             self._machine,
             units,
             alone=True,

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_scsp
 
 PACKAGE = Path(onnx_scsp.__file__).parent
-FREE = frozenset({"errors", "types", "config", "units"})
+FREE = frozenset({"blas", "errors", "types", "config", "units"})
 RETRAIN = "retrain"
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "graph": frozenset(),
