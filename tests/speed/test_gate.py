@@ -147,6 +147,16 @@ def test_a_gate_plans_by_itself_too(model: Path, tmp_path: Path) -> None:
     assert {len(cut.keep) for cut in result.plan.cuts if cut.n_units == 64} == {40}
 
 
+def test_a_huge_model_is_let_through_untimed_and_the_check_says_so(
+    model: Path, odd_plan: PrunePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("onnx_scsp.speed.gate._TIMED_BYTES", 1)
+    result = run(model, odd_plan, tmp_path, "check")
+    check = result.report.checks[-1]
+    assert (check.name, check.passed, check.value) == ("never slower", True, None)
+    assert "not timed" in check.detail
+
+
 def test_an_unknown_gate_is_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gate 'ajar' is unknown; use one of check, widen, off"):
         prune_gated(model, tmp_path / "out.onnx", gate="ajar")
