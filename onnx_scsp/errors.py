@@ -36,6 +36,10 @@ class VerifyError(ScspError):
     """A check of the result failed; nothing was written."""
 
 
+class UnsupportedError(ScspError):
+    """The model uses an operator, or a form of one, that has no counterpart in PyTorch yet."""
+
+
 class MissingExtraError(ScspError):
     """An optional dependency is needed and is not installed."""
 
