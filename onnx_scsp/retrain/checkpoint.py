@@ -83,7 +83,9 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         state = json.loads(text)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ConfigError(f"{file} is no checkpoint of retraining; remove it to start anew") from error
+        raise ConfigError(
+            f"{file} is no checkpoint of retraining; remove it to start anew"
+        ) from error
     if state.get("schema") != SCHEMA:
         raise ConfigError(f"{file} was written by another version; remove it to start anew")
     return Checkpoint(state, tensors)

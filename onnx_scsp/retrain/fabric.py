@@ -37,7 +37,9 @@ def make_fabric(config: RetrainConfig) -> Fabric:
             )
         except (ValueError, RuntimeError) as error:
             text = " ".join(str(error).split())[:200]
-            raise ConfigError(f"--accelerator {config.accelerator} cannot be used: {text}") from error
+            raise ConfigError(
+                f"--accelerator {config.accelerator} cannot be used: {text}"
+            ) from error
         fabric.launch()
     return fabric
 

@@ -111,7 +111,9 @@ def open_feed(data: CalibrationData, labels: IntArray | None) -> Feed:
         arrays = _all_of(data)
         feed = Feed(np.arange(len(next(iter(arrays.values())))), labels, arrays, None)
     if labels is not None and len(labels) != len(feed):
-        raise ConfigError(f"{data.where} has {len(feed)} samples, and there are {len(labels)} labels")
+        raise ConfigError(
+            f"{data.where} has {len(feed)} samples, and there are {len(labels)} labels"
+        )
     return feed
 
 
@@ -183,8 +185,6 @@ def _augmented(images: AnyArray, kind: Augment, rng: np.random.Generator) -> Any
         padded = np.pad(result, margins)
         tops, lefts = rng.integers(0, 2 * kind.crop + 1, (2, count))
         for index, (top, left) in enumerate(zip(tops, lefts, strict=True)):
-            window = [slice(None)] * 3
-            window[height - 1] = slice(top, top + tall)
-            window[width - 1] = slice(left, left + wide)
-            result[index] = padded[(index, *window)]
+            rows = np.take(padded[index], range(top, top + tall), axis=height - 1)
+            result[index] = np.take(rows, range(left, left + wide), axis=width - 1)
     return result

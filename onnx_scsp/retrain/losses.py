@@ -56,7 +56,9 @@ def cross_entropy(scores: Tensor, labels: Tensor, *, probabilities: bool) -> Ten
     return functional.cross_entropy(as_logits(scores, probabilities=probabilities), labels)
 
 
-def distance(student: Tensor, teacher: Tensor, temperature: float, *, probabilities: bool) -> Tensor:
+def distance(
+    student: Tensor, teacher: Tensor, temperature: float, *, probabilities: bool
+) -> Tensor:
     """How far one output is from the teacher's."""
     if are_scores(teacher) and teacher.shape[1] > 1:
         t = as_logits(teacher, probabilities=probabilities) / temperature

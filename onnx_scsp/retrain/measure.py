@@ -16,11 +16,32 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from onnx_scsp.retrain.feed import Feed
+from onnx_scsp.retrain.feed import Feed, epoch_order
+from onnx_scsp.retrain.lift import Lifted
 from onnx_scsp.retrain.losses import are_scores, squeezed
 from onnx_scsp.retrain.student import as_tensors
 
 Network = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
+
+
+RECALIBRATION = 32
+"""Batches that running statistics are measured on anew."""
+
+
+@torch.no_grad()
+def recalibrate(lifted: Lifted, feed: Feed, batch: int, seed: int, fabric: Fabric) -> None:
+    """Lets BatchNormalization's running statistics follow what has become of the channels.
+
+    A cut changes the mean and the variance of whatever reads it; weights stay as they are. Every
+    process goes through the same batches.
+    """
+    was_training = lifted.training
+    lifted.train()
+    order = epoch_order(len(feed), seed, 0)
+    for number in range(min(RECALIBRATION, len(feed) // batch)):
+        arrays, _ = feed.take(order[number * batch : (number + 1) * batch])
+        lifted.run(as_tensors(arrays, None, fabric.device)[0])
+    lifted.train(was_training)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

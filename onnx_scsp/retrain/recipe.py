@@ -37,7 +37,7 @@ from onnx_scsp.retrain.losses import (
     check_labels,
     squeezed,
 )
-from onnx_scsp.retrain.measure import Gauge
+from onnx_scsp.retrain.measure import Gauge, recalibrate
 from onnx_scsp.retrain.options import RetrainConfig, epochs_after_cut, parse_augment
 from onnx_scsp.retrain.planning import Planner, on_model, planned_shares, soft_config, with_hash
 from onnx_scsp.retrain.result import RetrainResult
@@ -209,7 +209,7 @@ class _Run:
             trained = StageTrainer(setting, stage, records, list(features)).run(start)
         assert trained is not None
         clock.lap("epochs after the cut")
-        network = trained.lifted if after else lift(cut).to(setting.fabric.device).eval()
+        network = trained.lifted if after else self._calibrated(cut)
         before = setting.gauge(lambda feeds: setting.teacher.run(feeds))
         found = setting.gauge(lambda feeds: network.run(feeds))
         if setting.fabric.global_rank:
@@ -291,6 +291,15 @@ class _Run:
             compensate = budget.compensate
         config = replace(budget, method=method, compensate=compensate, synthetic=False)
         return config.resolved(has_data=True)
+
+    def _calibrated(self, cut: Model) -> Lifted:
+        """The cut network where no epochs follow: only its running statistics are measured anew."""
+        setting = self.setting
+        network = lift(cut).to(setting.fabric.device)
+        recalibrate(
+            network, setting.train, setting.config.batch, setting.config.seed, setting.fabric
+        )
+        return network.eval()
 
     def _samples(self) -> CalibrationData:
         """Some training samples, for plans and repairs."""
@@ -391,7 +400,9 @@ def _objective(
 
 def _check_output(wanted: str, names: Sequence[str]) -> None:
     if wanted and wanted not in names:
-        raise ConfigError(f"--output-name '{wanted}' is no output; the model has {', '.join(names)}")
+        raise ConfigError(
+            f"--output-name '{wanted}' is no output; the model has {', '.join(names)}"
+        )
 
 
 def _check_classes(

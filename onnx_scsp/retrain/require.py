@@ -20,7 +20,8 @@ def require_extra() -> None:
     missing = [package for module, package in PACKAGES.items() if not _is_there(module)]
     if missing:
         raise MissingExtraError(
-            f"retraining needs {', '.join(missing)}; install it with pip install 'onnx-scsp[retrain]'"
+            f"retraining needs {' and '.join(missing)}; "
+            "install what it needs with pip install 'onnx-scsp[retrain]'"
         )
 
 

@@ -1,8 +1,8 @@
 """Softening: slices of units outside the plan shrink, the weights themselves stay alive.
 
-    slice <- s slice                    `reads`, `makes`, `scale`
-    slice <- m + s (slice - m)          `centroid`, m the mean of the slices of its cluster; units
-                                        that nobody takes over are softened at their readers instead
+slice <- s slice                    `reads`, `makes`, `scale`
+slice <- m + s (slice - m)          `centroid`, m the mean of the slices of its cluster; units
+                                    that nobody takes over are softened at their readers instead
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ def _pulls(
         tensor = constants[member.tensor]
         matrix = _along_axis(owners(member, tuple(tensor.shape)).reshape(-1), means)
         if matrix is not None:
-            found.append(
-                (member.tensor, member.axis, torch.from_numpy(matrix).to(tensor.device))
-            )
+            found.append((member.tensor, member.axis, torch.from_numpy(matrix).to(tensor.device)))
     return found
 
 

@@ -15,6 +15,9 @@ from onnx_scsp.retrain.soften import Softener
 from onnx_scsp.types import AnyArray, IntArray
 
 
+RUNNING = "running:"
+
+
 class Student(nn.Module):
     """A lifted network that returns its outputs, and chosen activations, by name."""
 
@@ -29,8 +32,13 @@ class Student(nn.Module):
 
 
 def floating(lifted: Lifted) -> dict[str, Tensor]:
-    """Constants that training may change: parameters and running statistics, by ONNX name."""
-    return {n: t for n, t in lifted.constants.items() if t.is_floating_point()}
+    """Everything that training may change: parameters and statistics, by name.
+
+    Names are those of ONNX; statistics that nodes share in the file and not in training come under
+    the names that the nodes read them by, with `RUNNING` in front.
+    """
+    found = dict(lifted.constants) | {RUNNING + n: t for n, t in lifted.running.items()}
+    return {name: tensor for name, tensor in found.items() if tensor.is_floating_point()}
 
 
 @contextmanager
@@ -49,19 +57,17 @@ def borrowed(lifted: Lifted, values: Mapping[str, Tensor] | None) -> Iterator[No
 
 @torch.no_grad()
 def load_values(lifted: Lifted, values: Mapping[str, Tensor]) -> None:
-    """Overwrites constants in place."""
-    constants = lifted.constants
+    """Overwrites some of `floating`, in place."""
+    own = floating(lifted)
     for name, value in values.items():
-        constants[name].copy_(value)
+        own[name].copy_(value)
 
 
 @contextmanager
 def silenced(lifted: Lifted, mask: Softener) -> Iterator[None]:
-    """Runs as the cut network will, and puts the weights back."""
-    constants = lifted.constants
-    names = dict.fromkeys(name for name, _ in mask.masks)
-    own = {name: constants[name].detach().clone() for name in names}
-    mask.apply(constants, 0.0)
+    """Runs as the cut network will, and puts weights and statistics back."""
+    own = {name: tensor.detach().clone() for name, tensor in floating(lifted).items()}
+    mask.apply(lifted.constants, 0.0)
     try:
         yield
     finally:
@@ -87,7 +93,9 @@ def freeze_unreached(
     for parameter, gradient in zip(parameters, found, strict=True):
         parameter.requires_grad_(gradient is not None)
     if all(gradient is None for gradient in found):
-        raise ConfigError("the loss depends on no weight of the network; check --output-name and --loss")
+        raise ConfigError(
+            "the loss depends on no weight of the network; check --output-name and --loss"
+        )
 
 
 def as_tensors(

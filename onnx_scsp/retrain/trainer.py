@@ -32,7 +32,7 @@ from onnx_scsp.retrain.feed import Feed, augmented, epoch_order
 from onnx_scsp.retrain.journal import Board, write_records
 from onnx_scsp.retrain.lift import Lifted, lift
 from onnx_scsp.retrain.losses import Objective
-from onnx_scsp.retrain.measure import Gauge
+from onnx_scsp.retrain.measure import Gauge, recalibrate
 from onnx_scsp.retrain.optimise import Average, make_optimiser, rate_at, set_rate
 from onnx_scsp.retrain.options import Augment, RetrainConfig
 from onnx_scsp.retrain.penalties import Penalty, make_penalty
@@ -202,15 +202,11 @@ class StageTrainer:
         if self.average is not None:
             softener.apply(self.average.tensors, left)
 
-    def _update(
-        self, epoch: int, update: int, order: Any, penalty: Penalty | None
-    ) -> None:
+    def _update(self, epoch: int, update: int, order: Any, penalty: Penalty | None) -> None:
         setting = self.setting
         config, fabric = setting.config, setting.fabric
         number = epoch * setting.updates + update
-        set_rate(
-            self.raw_optimiser, rate_at(number, config.epochs * setting.updates, config)
-        )
+        set_rate(self.raw_optimiser, rate_at(number, config.epochs * setting.updates, config))
         torch.manual_seed(_seed(config.seed, number, fabric.global_rank))
         size = config.batch
         arrays, labels = setting.train.take(order[update * size : (update + 1) * size])
@@ -269,8 +265,7 @@ class StageTrainer:
             record["metric"] = metric
             if stage.planner is not None:
                 self.plan = self._planned()
-                with silenced(self.lifted, cut_mask(stage.coupling, self.plan, self.lifted.constants)):
-                    record["metric_cut"] = setting.gauge(self.student)
+                record["metric_cut"] = self._as_cut(self.plan)
                 record |= setting.shares(stage.coupling, self.plan)
             else:
                 record["metric_cut"] = metric
@@ -284,6 +279,14 @@ class StageTrainer:
         setting.watch(record)
         if self.board is not None:
             self.board.add(record)
+
+    def _as_cut(self, plan: PrunePlan) -> float | None:
+        """The metric that the cut would have now, without training after it."""
+        setting, constants = self.setting, self.lifted.constants
+        with silenced(self.lifted, cut_mask(self.stage.coupling, plan, constants)):
+            config = setting.config
+            recalibrate(self.lifted, setting.train, config.batch, config.seed, setting.fabric)
+            return setting.gauge(self.student)
 
     def _stops(self, epoch: int) -> bool:
         """Whether the metric has stood still long enough; soft stages always run to their end."""
@@ -311,9 +314,7 @@ class StageTrainer:
         """Two samples tell which activations can be compared and which weights the loss reaches."""
         setting = self.setting
         count = min(2, len(setting.train))
-        feeds, labels = as_tensors(
-            *setting.train.take(np.arange(count)), setting.fabric.device
-        )
+        feeds, labels = as_tensors(*setting.train.take(np.arange(count)), setting.fabric.device)
         self.student.eval()
         if self.features:
             with torch.no_grad():

@@ -59,6 +59,7 @@ HOMES: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"graph/session.py", "measure/machine.py"}),
     **dict.fromkeys(TRAINING, frozenset()),
     "PIL": frozenset({"calibration/images.py"}),
+    "pickle": frozenset(),
 }
 """Outside package -> the only files that may import it."""
 
