@@ -2,9 +2,10 @@
 
 What is proved of the result F, beside the checker, the interface, two batch sizes and the MACs:
 
-    weights only   the trained graph is the cut graph (which passed every oracle when it was cut) but
-                   for the values of floating-point constants
-    folded         F computes what the trained graph computes, where BatchNormalization is folded back
+    weights only   the trained graph is the cut graph (which passed every oracle when it was cut)
+                   but for the values of floating-point constants
+    folded         F computes what the trained graph computes, where restored
+                   BatchNormalizations are folded back
     PyTorch        F in onnxruntime computes what the trained network computes in PyTorch
 """
 
@@ -226,6 +227,6 @@ def _require(report: VerifyReport) -> None:
 
 
 def _tidy(folder: Path) -> None:
-    """A finished run leaves its logs; the checkpoint goes first, so that nothing resumes halfway."""
+    """A finished run leaves its logs; the checkpoint goes first: nothing resumes halfway."""
     for name in (FILE, DENSE, SOFT, CUT, PLAN, TRAINED):
         (folder / name).unlink(missing_ok=True)

@@ -3,7 +3,8 @@
     labels    cross-entropy of the class scores, or the caller's function
     outputs   class scores: T^2 KL(softmax(t / T) || softmax(s / T)), Hinton et al. 2015;
               anything else: mean (s - t)^2 / variance of t over the batch
-    features  mean (s - t)^2 / mean t^2, over the activations whose shapes agree (Romero et al. 2015)
+    features  mean (s - t)^2 / mean t^2, over the activations whose shapes agree (Romero et al.
+              2015)
 
     loss = (1 - a) labels + a (outputs + f features), a = 0 without distillation, 1 without labels
 

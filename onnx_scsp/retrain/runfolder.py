@@ -44,7 +44,8 @@ def open_folder(folder: Path, *, resume: bool) -> Checkpoint | None:
         raise OutputError(f"{folder} cannot be made: {error.strerror}") from error
     if not resume and (folder / FILE).exists():
         raise ConfigError(
-            f"{folder} holds a run; go on with it by --resume, or name another folder with --run-dir"
+            f"{folder} holds a run; go on with it by --resume, or name another folder with "
+            "--run-dir"
         )
     return read_checkpoint(folder) if resume else None
 

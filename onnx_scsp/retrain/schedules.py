@@ -2,19 +2,20 @@
 
 One epoch of the soft part, plan P from the weights at its start, n updates:
 
-    P    = plan(weights)                            clusters, scores, budget: `onnx_scsp.plan`
-    s    = factor(epoch, epochs)                    what is left of a slice of a unit outside P
-    boundary schedules:   slice <- s slice once, before the first update
-    continuous schedules: slice <- s^(1/n) slice after every update  (or the same towards a centroid)
+    P    = plan(weights)           clusters, scores, budget: `onnx_scsp.plan`
+    s    = factor(epoch, epochs)   what is left of a slice of a unit outside P
+    boundary schedules:            slice <- s slice once, before the first update
+    continuous schedules:          slice <- s^(1/n) slice after every update
+                                   (or the same towards a centroid)
 
-All weights stay alive and train on; the next plan is made from what they have become, so a unit that
-earned its place comes back. After the last soft epoch the plan of that moment is carried out by the
+All weights stay alive and train on; the next plan is made from what they have become, so a unit
+that earned its place comes back. After the last soft epoch the plan of that moment is carried out by the
 ordinary way of plan, surgery and verification, and the rest of the epochs trains the cut network.
 
-What stands in a unit's way back differs, and decides what may be set to zero. With its filter and
-its bias at 0, the ReLU behind it passes no gradient: such a unit never comes back. `reads` zeroes
-the slices of the layers that read a unit instead: the network then computes exactly what the cut
-network will, the unit itself still works, and a reader's slice has a gradient from the first update.
+What may be set to zero decides who can come back. With its filter and its bias at 0, the ReLU
+behind a unit passes no gradient: such a unit never comes back. `reads` zeroes the slices of the
+layers that read a unit instead: the network then computes exactly what the cut network will, the
+unit itself still works, and a reader's slice has a gradient from the first update.
 """
 
 from __future__ import annotations

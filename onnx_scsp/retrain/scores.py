@@ -1,11 +1,11 @@
 """Scores of units that the planner's own methods do not have: a schedule's `select`.
 
     filter-norm   sum over the makers of ||filter||_2^2, normalisation not folded in (He et al.)
-    bn-scale      sum of gamma^2 over the makers' BatchNormalizations (Xu et al.); filter-norm where
-                  a group has none
-    class-gap     sum over pairs of classes of (m_c - m_c')^2, m_c the class mean of the largest value
-                  of a unit's activation over its positions (Gkalelis and Mezaris); filter-norm where
-                  no reader's input shows the unit
+    bn-scale      sum of gamma^2 over the makers' BatchNormalizations (Xu et al.); filter-norm
+                  where a group has none
+    class-gap     sum over pairs of classes of (m_c - m_c')^2, m_c the class mean of the largest
+                  value of a unit's activation over its positions (Gkalelis and Mezaris);
+                  filter-norm where no reader's input shows the unit
 
 The papers take the same share of the filters of every layer. `--ratio` does that; with `--macs` and
 `--params` the planner spreads the loss of score over the network as for any other method.

@@ -14,7 +14,6 @@ from onnx_scsp.retrain.losses import Objective
 from onnx_scsp.retrain.soften import Softener
 from onnx_scsp.types import AnyArray, IntArray
 
-
 RUNNING = "running:"
 
 

@@ -258,7 +258,7 @@ class StageTrainer:
         total = torch.tensor(self.loss_sum / max(setting.updates, 1), dtype=torch.float64)
         loss = setting.fabric.all_reduce(total, reduce_op="mean")
         record: dict[str, Any] = {"epoch": epoch + 1, "stage": stage.number}
-        record["loss"] = float(loss)  # type: ignore[arg-type]
+        record["loss"] = float(loss)
         record["rate"] = float(self.raw_optimiser.param_groups[0]["lr"])
         with borrowed(self.lifted, averaged):
             metric = setting.gauge(self.student)
