@@ -95,8 +95,8 @@ class Program:
         steps: Live nodes in order; constants that hang on no parameter are not computed again.
         host: Constant -> values, where shape arithmetic may need them.
         folded: Computed constants that steps read -> values.
-        aliases: Name of a running statistic as a node reads it -> name of its buffer, where that
-            is not the stored constant itself.
+        aliases: Running statistic as a node reads it -> stored constant, where the node needs a
+            buffer of its own.
     """
 
     model: Model
@@ -119,6 +119,10 @@ def inlined(model: Model) -> Model:
     return replace(model, proto=onnx.inliner.inline_local_functions(model.proto))
 
 
+def _stored_names(model: Model) -> frozenset[str]:
+    return frozenset(Constants(model, view(model.proto)).names())
+
+
 def compile_model(model: Model) -> Program:
     """Compiles a model.
 
@@ -131,10 +135,13 @@ def compile_model(model: Model) -> Program:
     Raises:
         UnsupportedError: An operator has no entry in the table.
     """
+    stored = _stored_names(model)
     model = inlined(model)
     graph = view(model.proto)
     constants = Constants(model, graph)
     roles = find_roles(graph, constants)
+    # what sits in a function's body has no place of its own to be written back to
+    roles = replace(roles, parameters=roles.parameters & stored)
     fixed = _fixed_constants(constants, graph, roles)
     nodes = _live_nodes(graph, constants, fixed)
     _refuse_missing(nodes)
@@ -264,7 +271,7 @@ def _aliases(roles: Roles) -> dict[str, str]:
     for name, source in roles.statistics.items():
         readers.setdefault(source, []).append(name)
     return {
-        name: f"{name}"
+        name: source
         for name, source in roles.statistics.items()
         if len(readers[source]) > 1 or source in roles.parameters
     }
