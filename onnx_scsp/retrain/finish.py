@@ -30,7 +30,7 @@ from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.graph.save import write_text
 from onnx_scsp.graph.view import view
 from onnx_scsp.inputs import model_inputs
-from onnx_scsp.ops import RULES
+from onnx_scsp.ops import RULES, approximating
 from onnx_scsp.pipeline import planned_macs
 from onnx_scsp.plan import plan_to_json
 from onnx_scsp.proof import verify_files
@@ -145,7 +145,8 @@ def folded(ending: Ending, slots: Slotted, trained: Model) -> Model:
     The cut original has the weights of before; folding gives it the trained ones.
     """
     coupling, source = ending.original, ending.original.model
-    proto = operate(coupling, RULES, ending.plan)
+    wide = bool(ending.plan.config.get("approximate", False))
+    proto = operate(coupling, approximating(RULES) if wide else RULES, ending.plan)
     cut = source if proto is None else replace(source, proto=proto)
     places = {name: node.index for node in view(cut.proto).nodes for name in node.outputs}
     moved = tuple(replace(slot, conv=places[slot.output]) for slot in slots.slots)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from onnx_scsp.calibrated import passes
 from onnx_scsp.calibration import CalibrationData, open_calibration
-from onnx_scsp.calibration.hooks import load_hook
 from onnx_scsp.config import NEEDS_DATA, PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import ConfigError
@@ -22,6 +20,7 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.graph.view import view
+from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.pipeline import check_outputs, planned_macs, prune
 from onnx_scsp.plan import read_plan
 from onnx_scsp.retrain.back import write_back
@@ -30,13 +29,6 @@ from onnx_scsp.retrain.fabric import make_fabric
 from onnx_scsp.retrain.feed import Feed, open_feed
 from onnx_scsp.retrain.finish import Ending, finish
 from onnx_scsp.retrain.lift import Lifted, lift
-from onnx_scsp.retrain.losses import (
-    Objective,
-    are_probabilities,
-    are_scores,
-    check_labels,
-    squeezed,
-)
 from onnx_scsp.retrain.measure import Gauge, recalibrate
 from onnx_scsp.retrain.options import RetrainConfig, epochs_after_cut, parse_augment
 from onnx_scsp.retrain.planning import Planner, on_model, planned_shares, soft_config, with_hash
@@ -52,7 +44,7 @@ from onnx_scsp.retrain.runfolder import (
 )
 from onnx_scsp.retrain.schedules import SCHEDULES, Schedule
 from onnx_scsp.retrain.slots import Slotted, restore_batch_norm
-from onnx_scsp.retrain.student import as_tensors
+from onnx_scsp.retrain.targets import check_targets, comparable_values, make_objective
 from onnx_scsp.retrain.trainer import Setting, Stage, StageTrainer, Trained, Watch
 from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.types import IntArray, PrunePlan
@@ -60,7 +52,6 @@ from onnx_scsp.types import IntArray, PrunePlan
 SAMPLES = 2048
 """Training samples that plans, repairs and restored BatchNormalizations look at."""
 _BATCH = 64
-_FEATURE_OPS = frozenset({"Add", "Relu"})
 
 
 def _silent(_record: Mapping[str, Any]) -> None:
@@ -122,7 +113,7 @@ def soft_retrain(
     original = load(model)
     out = Path(output)
     check_outputs(original, out, None if plan_out is None else Path(plan_out))
-    config = _with_targets(config, labels, loss)
+    check_targets(config, labels, loss)
     fabric = make_fabric(config)
     folder = Path(run_dir) if run_dir is not None else out.with_name(f"{out.name}.run")
     start = open_folder(folder, resume=resume) if fabric.global_rank == 0 or resume else None
@@ -138,7 +129,7 @@ def soft_retrain(
     teacher = lift(original).to(fabric.device)
     teacher.requires_grad_(False)
     teacher.eval()
-    objective = _objective(config, original, teacher, train, loss)
+    objective = make_objective(config, original, teacher, train, loss)
     setting = Setting(
         config=config,
         schedule=schedule,
@@ -181,13 +172,14 @@ class _Run:
         dense = self._dense()
         shapes = self.checking.input_shapes
         ignore = self.budget.ignore if self.plan is None else _ignored(self.plan)
-        coupling = find_coupling(dense, ignore=ignore, input_shapes=shapes)
-        first = find_coupling(self.original, ignore=ignore, input_shapes=shapes)
+        rules = self._rules()
+        coupling = find_coupling(dense, rules=rules, ignore=ignore, input_shapes=shapes)
+        first = find_coupling(self.original, rules=rules, ignore=ignore, input_shapes=shapes)
         if self.plan is not None:
             check_plan(first, self.plan, same_graph=False)
         after = epochs_after_cut(setting.config, setting.schedule.settle)
         soft_epochs = setting.config.epochs - after
-        features = _features(dense) if setting.objective.feature_weight else []
+        features = comparable_values(dense) if setting.objective.feature_weight else []
         records = [dict(record) for record in start.state["records"]] if start else []
         trained: Trained | None = None
         clock.lap("prepare")
@@ -229,6 +221,12 @@ class _Run:
         result = finish(ending, out, plan_out, folder, self.checking, clock)
         setting.fabric.barrier()
         return result
+
+    def _rules(self) -> RuleTable:
+        approximate = self.budget.approximate
+        if self.plan is not None:
+            approximate = bool(self.plan.config.get("approximate", False))
+        return approximating(RULES) if approximate else RULES
 
     def _dense(self) -> Model:
         """The network that is trained softly: as loaded, or with BatchNormalization restored."""
@@ -316,19 +314,6 @@ def _some(train: Feed, seed: int) -> dict[str, Any]:
     return train.take(np.sort(places))[0]
 
 
-def _with_targets(
-    config: RetrainConfig, labels: IntArray | None, loss: Callable[..., Any] | None
-) -> RetrainConfig:
-    """Refuses runs that have nothing to learn from."""
-    if labels is None and (loss is not None or config.loss):
-        raise ConfigError("a loss of your own gets labels; give --labels")
-    if labels is None and not config.distill:
-        raise ConfigError("there is nothing to learn from; give --labels, --distill, or both")
-    if config.feature_weight and not config.distill:
-        raise ConfigError("--feature-weight compares with the original; give --distill")
-    return config
-
-
 def _fitting(config: RetrainConfig, count: int, world: int) -> RetrainConfig:
     """A batch that is not larger than the samples there are."""
     if count >= config.batch:
@@ -354,65 +339,3 @@ def _slots(original: Model, config: RetrainConfig, train: Feed) -> Slotted | Non
         for start in range(0, count, _BATCH)
     ]
     return restore_batch_norm(original, batches)
-
-
-def _features(model: Model) -> list[str]:
-    """Activations that features may be compared at: sums and what comes out of a ReLU."""
-    nodes = view(model.proto).nodes
-    return [node.outputs[0] for node in nodes if node.op_type in _FEATURE_OPS]
-
-
-@torch.no_grad()
-def _objective(
-    config: RetrainConfig,
-    original: Model,
-    teacher: Lifted,
-    train: Feed,
-    loss: Callable[..., Any] | None,
-) -> Objective:
-    arrays, labels = train.take(np.arange(min(_BATCH, len(train))))
-    device = next(teacher.parameters()).device
-    answers = teacher.run(as_tensors(arrays, None, device)[0])
-    names = tuple(name for name in view(original.proto).outputs if name in answers)
-    _check_output(config.output_name, names)
-    floats = tuple(name for name in names if answers[name].is_floating_point())
-    if config.output_name:
-        floats = tuple(dict.fromkeys((config.output_name, *floats)))
-    scores = config.output_name or next((n for n in floats if are_scores(answers[n])), "")
-    own = loss or (load_hook(config.loss) if config.loss else None)
-    if labels is not None and own is None:
-        _check_classes(scores, answers, train, names)
-    known = frozenset(n for n in floats if are_scores(answers[n]) and are_probabilities(answers[n]))
-    share = 0.0
-    if config.distill:
-        share = config.distill_weight if labels is not None else 1.0
-    return Objective(
-        outputs=floats,
-        scores=scores,
-        probabilities=known,
-        share=share,
-        temperature=config.temperature,
-        feature_weight=config.feature_weight,
-        own=own,
-        own_name=config.loss or getattr(loss, "__name__", "the loss"),
-    )
-
-
-def _check_output(wanted: str, names: Sequence[str]) -> None:
-    if wanted and wanted not in names:
-        raise ConfigError(
-            f"--output-name '{wanted}' is no output; the model has {', '.join(names)}"
-        )
-
-
-def _check_classes(
-    scores: str, answers: Mapping[str, torch.Tensor], train: Feed, names: Sequence[str]
-) -> None:
-    if not scores or not are_scores(answers[scores]):
-        raise ConfigError(
-            f"no output ({', '.join(names)}) is a row of class scores per sample; give --loss "
-            "module:function, or --distill without --labels"
-        )
-    assert train.labels is not None
-    classes = squeezed(answers[scores]).shape[1]
-    check_labels(torch.from_numpy(np.asarray(train.labels)), classes, "the labels")

@@ -9,8 +9,8 @@ One epoch of the soft part, plan P from the weights at its start, n updates:
                                    (or the same towards a centroid)
 
 All weights stay alive and train on; the next plan is made from what they have become, so a unit
-that earned its place comes back. After the last soft epoch the plan of that moment is carried out by the
-ordinary way of plan, surgery and verification, and the rest of the epochs trains the cut network.
+that earned its place comes back. After the last soft epoch the plan of that moment is carried out
+by the ordinary way of plan, surgery and verification; the epochs that remain train the cut network.
 
 What may be set to zero decides who can come back. With its filter and its bias at 0, the ReLU
 behind a unit passes no gradient: such a unit never comes back. `reads` zeroes the slices of the
