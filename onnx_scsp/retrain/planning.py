@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from onnx_scsp.calibrated import Passes, observer, with_values
-from onnx_scsp.config import PruneConfig
+from onnx_scsp.config import NEEDS_DATA, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
@@ -78,6 +78,10 @@ class Planner:
             observe = observer(
                 coupling, self.inputs, config, threads=self.threads, progress=_silent
             )
+        if observe is None and config.compensate in NEEDS_DATA:
+            # the repair is for the cut; choosing by weights alone needs no inputs
+            plan = plan_cuts(coupling, replace(config, compensate="none"), choices=choices)
+            return replace(plan, config=config.as_dict())
         return plan_cuts(coupling, config, choices=choices, observe=observe)
 
     @torch.no_grad()
