@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from onnx_scsp.cli import apply, bench, evaluate, inspect, ops, plan, prune, retrain, verify
+from onnx_scsp.cli import (
+    apply,
+    bench,
+    evaluate,
+    export_torch,
+    inspect,
+    ops,
+    plan,
+    prune,
+    retrain,
+    verify,
+)
 
 app = typer.Typer(
     name="onnx-scsp",
@@ -15,7 +26,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (inspect, plan, apply, prune, retrain, verify, evaluate, bench, ops):
+for module in (
+    inspect,
+    plan,
+    apply,
+    prune,
+    retrain,
+    verify,
+    evaluate,
+    bench,
+    export_torch,
+    ops,
+):
     app.command(module.NAME)(module.run)
 
 

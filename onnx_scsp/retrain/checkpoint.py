@@ -51,7 +51,7 @@ def write_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     Raises:
         OutputError: The folder cannot be written.
     """
-    text = json.dumps({"schema": SCHEMA, **checkpoint.state}, sort_keys=True)
+    text = json.dumps({"schema": SCHEMA, **checkpoint.state})
     tensors = {n: t.detach().cpu().contiguous().clone() for n, t in checkpoint.tensors.items()}
     try:
         handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=folder)

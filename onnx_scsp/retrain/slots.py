@@ -319,9 +319,7 @@ def _insert(
     proto.graph.node.extend(nodes)
 
 
-def _add_constants(
-    proto: onnx.ModelProto, slot: Slot, moments: _Moments, dtype: np.dtype
-) -> None:
+def _add_constants(proto: onnx.ModelProto, slot: Slot, moments: _Moments, dtype: np.dtype) -> None:
     variance = (moments.squares / moments.count).astype(dtype)
     mean = moments.mean.astype(dtype)
     scale = np.sqrt(variance.astype(np.float64) + EPSILON).astype(dtype)
@@ -352,7 +350,7 @@ def _differs(a: AnyArray, b: AnyArray) -> bool:
 
 
 def _affine(slot: Slot, after: Constants) -> tuple[FloatArray, FloatArray]:
-    """y = factor x + shift, per output channel."""
+    """Y = factor x + shift, per output channel."""
     scale, bias, mean, variance = (
         after.array(name).astype(np.float64)
         for name in (slot.scale, slot.bias, slot.mean, slot.variance)

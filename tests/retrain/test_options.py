@@ -76,4 +76,6 @@ def test_the_pull_of_the_decaying_schedules_grows() -> None:
 
 def test_the_table_names_its_entries() -> None:
     assert all(name == schedule.name and schedule.doc for name, schedule in SCHEDULES.items())
-    assert {"scsp", "sfp", "bn-gamma", "fractional", "one-per-cluster", "finetune"} <= set(SCHEDULES)
+    assert {"scsp", "sfp", "bn-gamma", "fractional", "one-per-cluster", "finetune"} <= set(
+        SCHEDULES
+    )

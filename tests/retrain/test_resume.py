@@ -87,9 +87,3 @@ def test_a_run_that_is_killed_twice_gives_the_same_bytes(folder: Path) -> None:
 @pytest.mark.parametrize("method", ["scsp-decay", "one-per-cluster"])
 def test_a_run_that_is_killed_ten_times_gives_the_same_bytes(folder: Path, method: str) -> None:
     survives(folder, 10, method, seed=7)
-
-
-def test_a_run_from_another_seed_gives_other_bytes(folder: Path) -> None:
-    run(command(folder, "a.onnx", "--method", "one-per-cluster"))
-    run(command(folder, "b.onnx", "--method", "one-per-cluster", "--seed", "1"))
-    assert (folder / "a.onnx").read_bytes() != (folder / "b.onnx").read_bytes()

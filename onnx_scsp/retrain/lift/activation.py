@@ -24,33 +24,33 @@ def prelu(op: Op, x: Tensor, slope: Tensor) -> Tensor:
 
 
 def elu(op: Op, x: Tensor) -> Tensor:
-    """x where positive, else alpha (exp(x) - 1)."""
+    """Exponential linear unit: x where positive, else alpha (exp(x) - 1)."""
     return F.elu(x, op.attr("alpha", 1.0))
 
 
 def celu(op: Op, x: Tensor) -> Tensor:
-    """x where positive, else alpha (exp(x / alpha) - 1)."""
+    """The same with exp(x / alpha)."""
     return F.celu(x, op.attr("alpha", 1.0))
 
 
 def selu(op: Op, x: Tensor) -> Tensor:
-    """Gamma times (x where positive, else alpha (exp(x) - 1))."""
+    """Scaled exponential linear unit: gamma times Elu."""
     alpha, gamma = op.attr("alpha", _SELU_ALPHA), op.attr("gamma", _SELU_GAMMA)
     return gamma * F.elu(x, alpha)
 
 
 def hard_sigmoid(op: Op, x: Tensor) -> Tensor:
-    """alpha x + beta, within 0 and 1."""
+    """A line, alpha x + beta, within 0 and 1."""
     return torch.clamp(op.attr("alpha", 0.2) * x + op.attr("beta", 0.5), 0, 1)
 
 
 def hard_swish(op: Op, x: Tensor) -> Tensor:
-    """X times its hard sigmoid with alpha 1/6 and beta 1/2."""
+    """Input times its hard sigmoid with alpha 1/6 and beta 1/2."""
     return F.hardswish(x)
 
 
 def thresholded_relu(op: Op, x: Tensor) -> Tensor:
-    """X where it is above alpha, else 0."""
+    """The input where it is above alpha, else 0."""
     return torch.where(x > op.attr("alpha", 1.0), x, torch.zeros_like(x))
 
 
@@ -62,17 +62,17 @@ def shrink(op: Op, x: Tensor) -> Tensor:
 
 
 def gelu(op: Op, x: Tensor) -> Tensor:
-    """X times the normal distribution function, or its tanh approximation."""
+    """Input times the normal distribution function, or its tanh approximation."""
     return F.gelu(x, approximate=op.attr("approximate", "none"))
 
 
 def swish(op: Op, x: Tensor) -> Tensor:
-    """X sigmoid(alpha x)."""
+    """Sigmoid-weighted: x sigmoid(alpha x)."""
     return x * torch.sigmoid(op.attr("alpha", 1.0) * x)
 
 
 def quick_gelu(op: Op, x: Tensor) -> Tensor:
-    """X sigmoid(alpha x), of onnxruntime's own operator set."""
+    """The same, of onnxruntime's own operator set."""
     return x * torch.sigmoid(op.attr("alpha", 1.702) * x)
 
 

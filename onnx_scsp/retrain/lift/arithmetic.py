@@ -68,7 +68,11 @@ def clip(op: Op, x: Tensor, low: Any = None, high: Any = None) -> Tensor:
     if low is not None:
         x = torch.maximum(x, low) if isinstance(low, Tensor) else torch.clamp(x, min=_number(low))
     if high is not None:
-        x = torch.minimum(x, high) if isinstance(high, Tensor) else torch.clamp(x, max=_number(high))
+        x = (
+            torch.minimum(x, high)
+            if isinstance(high, Tensor)
+            else torch.clamp(x, max=_number(high))
+        )
     return x
 
 

@@ -1,14 +1,15 @@
 """Frees the batch size where the exporter baked it into shape constants.
 
-The model is run twice on shapes alone (torch's `meta` device): at the batch size B of the file, and
+The model is run twice on shapes alone (torch's `meta` device): at the batch size B of the file and
 at r B. A value carries samples where its two shapes differ, and it must differ by the factor r on
-one axis. Where an operator fails at r B, or its result does not grow so, the operand that spells the
-batch is looked for:
+one axis. Where an operator fails at r B, or its result does not grow so, the operand that spells
+the batch is looked for:
 
 - *Reshape*: entries lie in row-major order, so the product P of all sizes before the batch (on the
-  axes before, and `lead` on the batch's own axis where axes were merged) is the same before and
-  after. Axis k of the result holds the batch where `shape[:k]` multiplies to a divisor of P and
-  `shape[:k + 1]` to a multiple of P B; the first such k is taken.
+  axes before it, and `lead` on its own axis where axes were merged) is the same before and after.
+  Axis k of the result can hold the batch where `shape[:k]` multiplies to a divisor of P and
+  `shape[:k + 1]` to a multiple of P B. An axis that holds nothing else is preferred, then one where
+  the batch comes last, then the first.
 - *Expand*, *Resize*: the entry of the batch's axis.
 - *Slice*: an end that reached the end of the batch's axis is opened.
 - Operands without samples beside others that have them (a class token, an initial state) are
@@ -95,7 +96,8 @@ def repaired(
     for repair in repairs:
         operand = operands[repair.place]
         if repair.kind == "repeat":
-            operands[repair.place] = _repeated(operand, repair.entry, samples)
+            device = next(o.device for o in operands if isinstance(o, Tensor))
+            operands[repair.place] = _repeated(operand, repair.entry, samples, device)
             continue
         entries = ints(operand)
         if repair.kind == "open":
@@ -106,8 +108,8 @@ def repaired(
     return operands
 
 
-def _repeated(operand: Any, axis: int, samples: Any) -> Tensor:
-    tensor = to_tensor(operand) if isinstance(operand, np.ndarray) else operand
+def _repeated(operand: Any, axis: int, samples: Any, device: torch.device) -> Tensor:
+    tensor = to_tensor(operand, device) if isinstance(operand, np.ndarray) else operand
     shape = list(tensor.shape)
     shape[axis] = samples
     return tensor.narrow(axis, 0, 1).expand(shape)
@@ -177,7 +179,14 @@ class _Analysis:
         label = step.node.label
         try:
             base = self._call(step, first)
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, ScspError) as error:
+        except (
+            RuntimeError,
+            NotImplementedError,
+            TypeError,
+            ValueError,
+            IndexError,
+            ScspError,
+        ) as error:
             return f"its shapes could not be followed past node {label}: {_sentence(error)}"
         grown = self._attempt(step, second)
         if not self._is_right(step, first, second, carriers, base, grown):
@@ -256,12 +265,14 @@ class _Analysis:
         if axis is None:
             return None
         before = _product(x.shape[:axis]) * self.lead.get(step.node.inputs[carriers[0]], 1)
-        ahead = 1
+        ahead, fitting = 1, []
         for place, size in enumerate(result.shape):
             if before % ahead == 0 and (ahead * size) % (before * self.size) == 0:
-                return place, before // ahead
+                alone = ahead == before and size == self.size
+                last = ahead * size == before * self.size
+                fitting.append((not alone, not last, place, before // ahead))
             ahead *= size
-        return None
+        return min(fitting)[2:] if fitting else None
 
     def _candidates(
         self,
@@ -281,7 +292,12 @@ class _Analysis:
             yield (Repair("scale", 1, axis + second[1].size - first[0].ndim),)
         if axis is not None and kind == "Resize" and not node.attr("axes") and node.input(3):
             yield (Repair("scale", 3, axis),)
-        if axis is not None and kind == "Slice" and isinstance(second[2], np.ndarray):
+        if (
+            axis is not None
+            and kind == "Slice"
+            and len(second) > 3
+            and isinstance(second[2], np.ndarray)
+        ):
             along = range(len(ints(second[1]))) if second[3] is None else ints(second[3])
             for entry, sliced in enumerate(along):
                 if sliced % first[0].ndim == axis and ints(second[1])[entry] == 0:
@@ -303,9 +319,15 @@ class _Analysis:
         for place, operand in enumerate(first):
             if place in carriers or operand is None or not hasattr(operand, "ndim"):
                 continue
-            own = axis if step.node.op_type in ("LSTM", "GRU", "RNN") else axis + operand.ndim - first[lead].ndim
-            if 0 <= own < operand.ndim and operand.shape[own] == self.size and self._is_even(
-                step.node.inputs[place], own
+            own = (
+                axis
+                if step.node.op_type in ("LSTM", "GRU", "RNN")
+                else axis + operand.ndim - first[lead].ndim
+            )
+            if (
+                0 <= own < operand.ndim
+                and operand.shape[own] == self.size
+                and self._is_even(step.node.inputs[place], own)
             ):
                 found.append(Repair("repeat", place, own))
         if found:

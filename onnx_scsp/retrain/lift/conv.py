@@ -112,6 +112,6 @@ def _crops(
         window = (kernel[axis] - 1) * dilations[axis] + 1
         total = strides[axis] * (sizes[axis] - 1) + extra[axis] + window - given[axis]
         small = total // 2
-        begin.append(small if mode != "SAME_LOWER" else total - small)
-        end.append(total - small if mode != "SAME_LOWER" else small)
+        begin.append(small if mode == "SAME_UPPER" else total - small)
+        end.append(total - small if mode == "SAME_UPPER" else small)
     return begin, end

@@ -1,9 +1,9 @@
 """Shape arithmetic on the host.
 
-Exporters compute shapes with the same operators as activations: Shape, Gather, Concat, Mul, ... Here
-they run on numpy arrays, so that a size never visits the accelerator. Arrays are of the type that
-ONNX says; where torch.export keeps a size open they hold its symbols as objects, which numpy adds,
-multiplies and compares like numbers.
+Exporters compute shapes with the operators that activations use: Shape, Gather, Concat, Mul, ...
+Here they run on numpy arrays, so that a size never visits the accelerator. Arrays have the type
+that ONNX says; where torch.export keeps a size open they hold its symbols as objects, which numpy
+adds, multiplies and compares like numbers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def _variadic(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def _kept(value: Any) -> AnyArray:
-    """numpy turns results of rank 0 into scalars."""
+    """Undoes that numpy turns results of rank 0 into scalars."""
     if isinstance(value, np.ndarray | np.generic):
         return np.asarray(value)
-    return sizes_array([value]).reshape(())
+    return np.asarray(sizes_array([value]).reshape(()))
 
 
 def _div(op: Op, a: AnyArray, b: AnyArray) -> AnyArray:
@@ -91,7 +91,7 @@ def _rounding(function: Callable[[Any], Any], symbolic: Callable[[Any], Any]) ->
 
 
 def _concat(op: Op, *arrays: AnyArray) -> AnyArray:
-    return np.concatenate(arrays, axis=op.attr("axis", 0))
+    return np.asarray(np.concatenate(arrays, axis=op.attr("axis", 0)))
 
 
 def _gather(op: Op, x: AnyArray, indices: AnyArray) -> AnyArray:
@@ -110,7 +110,7 @@ def _slice(
         # a negative step runs to the front when the end lies before it
         stop = None if by < 0 and high < -x.shape[axis] else high
         index[axis] = slice(low, stop, by)
-    return x[tuple(index)]
+    return np.asarray(x[tuple(index)])
 
 
 def _squeeze(op: Op, x: AnyArray, axes: Any = None) -> AnyArray:

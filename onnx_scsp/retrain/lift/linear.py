@@ -11,7 +11,7 @@ from onnx_scsp.retrain.lift.op import Op
 
 
 def gemm(op: Op, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
-    """alpha A' B' + beta C, A and B transposed where asked for."""
+    """Product: alpha A' B' + beta C, A and B transposed where asked for."""
     if op.attr("transA", 0):
         a = a.transpose(0, 1)
     if op.attr("transB", 0):
@@ -35,7 +35,7 @@ def einsum(op: Op, *operands: Tensor) -> Tensor:
 
 
 def matmul(op: Op, a: Tensor, b: Tensor) -> Tensor:
-    """numpy's matrix product."""
+    """Matrix product as numpy has it, stacked over leading axes."""
     return torch.matmul(a, b)
 
 

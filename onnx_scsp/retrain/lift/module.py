@@ -1,13 +1,13 @@
 """A model as a torch module of its own: the graph is walked node by node on the operator table.
 
 Libraries that translate ONNX into torch.fx or into modules exist. An executor of our own was chosen
-because training and writing back need what they do not give: every parameter under its
-initializer's name, in its shape and orientation; running statistics that run, with ONNX's momentum;
-a batch size that is free where the exporter baked it; every intermediate value by its name. It is
+because training and writing back need what they do not give: every parameter under the name of
+its initializer, in its shape and orientation; statistics that run, with ONNX's momentum; a batch
+size that is free where the exporter baked it; every intermediate value by its name. It is
 one small function per operator, each tested against onnxruntime.
 
-`state_dict` has one key per stored constant: `store.` and the constant's name, percent-encoded where
-torch forbids it (`names.decode` undoes it). Where several batch normalisations read one stored
+`state_dict` has one key per stored constant: `store.` and its name, percent-encoded where torch
+forbids it (`names.decode` undoes it). Where several batch normalisations read one stored
 statistic through Identity nodes, each has a buffer of its own under the name that it reads,
 `running.` and that name.
 """
@@ -18,7 +18,6 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from onnx_scsp.errors import ModelError
@@ -108,9 +107,7 @@ class Lifted(nn.Module):
         results = self.run(dict(zip(self.input_names, inputs, strict=True)))
         return tuple(results[name] for name in self.output_names)
 
-    def run(
-        self, inputs: Mapping[str, Tensor], taps: Collection[str] = ()
-    ) -> dict[str, Tensor]:
+    def run(self, inputs: Mapping[str, Tensor], taps: Collection[str] = ()) -> dict[str, Tensor]:
         """Runs the model and keeps some values on the way.
 
         Args:
@@ -143,8 +140,7 @@ class Lifted(nn.Module):
                 kept[name] = values[name]
             for name in step.forget:
                 values.pop(name, None)
-        for name in wanted - set(kept):
-            kept[name] = self._value(name, values)
+        kept |= {name: self._value(name, values) for name in wanted - set(kept)}
         return {
             name: tensor_of(name, value) if isinstance(value, np.ndarray) else value
             for name, value in kept.items()
@@ -154,6 +150,9 @@ class Lifted(nn.Module):
         self, index: int, step: Step, values: dict[str, Value], tensor_of: Any, samples: Any
     ) -> None:
         operands = [self._value(name, values) if name else None for name in step.node.inputs]
+        for place in step.entry.statistics:
+            own = self.running.find(step.node.inputs[place])
+            operands[place] = operands[place] if own is None else own
         repairs = self.batch.repairs.get(index, ())
         if repairs:
             operands = repaired(repairs, operands, samples, self.batch.size)
@@ -161,9 +160,7 @@ class Lifted(nn.Module):
             self.batch_statistics or step.node.op_type != "BatchNormalization"
         )
         results = step(operands, tensor_of, training=training)
-        for name, value in zip(step.node.outputs, results, strict=False):
-            if name:
-                values[name] = value
+        values.update(zip(step.node.outputs, results, strict=False))
 
     def _value(self, name: str, values: Mapping[str, Value]) -> Value:
         """A value by name: computed, known on the host, or stored."""
@@ -177,11 +174,8 @@ class Lifted(nn.Module):
         return found
 
     def _constant(self, name: str) -> Tensor | None:
-        for store in (self.running, self.store, self.folded):
-            found = store.find(name)
-            if found is not None:
-                return found
-        return None
+        found = self.store.find(name)
+        return self.folded.find(name) if found is None else found
 
 
 def _is_numeric(program: Program, name: str) -> bool:
@@ -201,14 +195,11 @@ def lift(model: Model) -> Lifted:
     Raises:
         UnsupportedError: An operator, or a form of one, has no PyTorch function.
     """
-    return Lifted(compile_model(model)).eval()
+    lifted = Lifted(compile_model(model))
+    lifted.eval()
+    return lifted
 
 
 def missing_operators(model: Model) -> tuple[str, ...]:
     """Operators that keep a model from being lifted, sorted; nothing is run."""
     return missing(model)
-
-
-def to_device(array: AnyArray, device: torch.device | None = None) -> Tensor:
-    """An input array as a tensor."""
-    return to_tensor(array, device)

@@ -54,9 +54,9 @@ def group_norm(op: Op, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     if op.opset < 21:
         each = x.shape[1] // groups
         scale, bias = scale.repeat_interleave(each), bias.repeat_interleave(each)
-    return _per_group(x, groups, op.attr("epsilon", 1e-5)) * _on_channels(
-        scale, x
-    ) + _on_channels(bias, x)
+    return _per_group(x, groups, op.attr("epsilon", 1e-5)) * _on_channels(scale, x) + _on_channels(
+        bias, x
+    )
 
 
 def _per_group(x: Tensor, groups: int, eps: float) -> Tensor:

@@ -31,9 +31,7 @@ def global_max_pool(op: Op, x: Tensor) -> Tensor:
 
 def global_lp_pool(op: Op, x: Tensor) -> Tensor:
     """p-norm over all axes after the second."""
-    return torch.linalg.vector_norm(
-        x, op.attr("p", 2), dim=tuple(range(2, x.ndim)), keepdim=True
-    )
+    return torch.linalg.vector_norm(x, op.attr("p", 2), dim=tuple(range(2, x.ndim)), keepdim=True)
 
 
 def max_pool(op: Op, x: Tensor) -> Any:
@@ -58,15 +56,11 @@ def max_pool(op: Op, x: Tensor) -> Any:
         shift, inside = [0] * rank, begin
     if not op.wants(1):
         return _MAX[rank](floating, kernel, strides, inside, dilations).to(x.dtype)
-    found, places = _MAX[rank](
-        floating, kernel, strides, inside, dilations, return_indices=True
-    )
+    found, places = _MAX[rank](floating, kernel, strides, inside, dilations, return_indices=True)
     return found.to(x.dtype), _flat_places(places, x.shape, list(floating.shape[2:]), shift)
 
 
-def _flat_places(
-    places: Tensor, shape: Any, padded: list[int], shift: list[int]
-) -> Tensor:
+def _flat_places(places: Tensor, shape: Any, padded: list[int], shift: list[int]) -> Tensor:
     """Places within the padded axes -> places within the whole tensor."""
     flat, rest, step = torch.zeros_like(places), places, 1
     for axis in reversed(range(len(padded))):

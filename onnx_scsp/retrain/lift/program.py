@@ -273,5 +273,5 @@ def _aliases(roles: Roles) -> dict[str, str]:
     return {
         name: source
         for name, source in roles.statistics.items()
-        if len(readers[source]) > 1 or source in roles.parameters
+        if source in roles.parameters or (len(readers[source]) > 1 and name != source)
     }

@@ -118,9 +118,7 @@ def rnn(
     return _run(op, _gates(op, x, w, b, 1), cell, lengths, (initial_h,), r.shape[-1])
 
 
-def _activations(
-    op: Op, default: list[str], directions: int
-) -> list[Callable[[Tensor], Tensor]]:
+def _activations(op: Op, default: list[str], directions: int) -> list[Callable[[Tensor], Tensor]]:
     names = [name.lower() for name in op.attr("activations") or default * directions]
     if any(name not in _FUNCTIONS for name in names):
         raise op.unsupported(f"activation {next(n for n in names if n not in _FUNCTIONS)}")
@@ -130,7 +128,7 @@ def _activations(
 
 
 def _gates(op: Op, x: Tensor, w: Tensor, b: Tensor | None, count: int) -> Tensor:
-    """What the inputs give to all gates, (D, T, N, G H); of B what does not stand behind a reset."""
+    """What inputs and biases give to all gates, (D, T, N, G H), except what a reset multiplies."""
     if op.attr("layout", 0):
         x = x.transpose(0, 1)
     gates = torch.einsum("tni,dgi->dtng", x, w)

@@ -26,8 +26,8 @@ _SECOND_AXIS = frozenset(
 _LAST_AXIS = frozenset("MatMul Gemm LayerNormalization RMSNormalization".split())
 _CARRIERS = frozenset(
     (
-        "Add Sub Mul Div Relu Sigmoid Tanh Clip LeakyRelu PRelu Elu Selu Celu HardSigmoid HardSwish "
-        "Gelu Mish Softplus Swish Erf Identity Cast Dropout"
+        "Add Sub Mul Div Relu Sigmoid Tanh Clip LeakyRelu PRelu Elu Selu Celu HardSigmoid "
+        "HardSwish Gelu Mish Softplus Swish Erf Identity Cast Dropout"
     ).split()
 )
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze", "Reshape"})
@@ -89,7 +89,7 @@ def _weight_operands(
 
 
 def _is_per_channel(shape: tuple[int, ...], channel: int) -> bool:
-    """Whether a constant has one entry per channel; `channel` counts from the end (-1, -2, ...)."""
+    """Whether a constant has one entry per channel; `channel` counts from the end (-1, -2)."""
     wide = [axis - len(shape) for axis, size in enumerate(shape) if size > 1]
     return wide == [channel]
 
@@ -102,7 +102,9 @@ def _carry_channels(node: NodeView, constants: Constants, channels: dict[str, in
     elif node.op_type in _SECOND_AXIS:
         weight = node.input(1) if node.op_type.startswith("Conv") else ""
         images = -3 if first is None else first
-        channels[node.outputs[0]] = 1 - len(constants.shape(weight)) if weight in constants else images
+        channels[node.outputs[0]] = (
+            1 - len(constants.shape(weight)) if weight in constants else images
+        )
     elif node.op_type in _CARRIERS and first is not None:
         channels[node.outputs[0]] = first
     elif node.op_type == "Transpose" and first is not None and node.attr("perm"):

@@ -1,4 +1,4 @@
-"""The operator table: ONNX operator -> PyTorch function. One entry per operator, one function each."""
+"""The operator table: ONNX operator -> PyTorch function, one entry each."""
 
 from __future__ import annotations
 
