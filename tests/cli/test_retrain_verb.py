@@ -119,8 +119,8 @@ def test_other_verbs_work_without_torch(folder: Path) -> None:
 def test_a_run_reports_epochs_checks_and_figures(run_json, folder: Path) -> None:
     pytest.importorskip("lightning_fabric")
     pytest.importorskip("torch")
-    found = run_json("retrain", "model.onnx", "-o", "out.onnx", *LABELS, "--distill",
-                     "--macs", "0.5", "--epochs", "2", "--batch", "16", "--plan-out", "p.json")  # fmt: skip
+    options = "--distill --macs 0.5 --epochs 2 --batch 16 --plan-out p.json".split()
+    found = run_json("retrain", "model.onnx", "-o", "out.onnx", *LABELS, *options)
     assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2]
     assert found["achieved"] <= 0.5
     assert found["after"]["macs"] < found["before"]["macs"]

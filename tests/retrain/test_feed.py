@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from retrain.small_nets import images, plain, saved
 
 from onnx_scsp.calibration import open_calibration
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.retrain import feed as feed_module
 from onnx_scsp.retrain.feed import augmented, epoch_order, open_feed
 from onnx_scsp.retrain.options import Augment
+from retrain.small_nets import images, plain, saved
 
 
 @pytest.fixture

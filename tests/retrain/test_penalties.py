@@ -8,8 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from retrain.small_nets import plain, saved  # noqa: E402
-
 from onnx_scsp.config import PruneConfig  # noqa: E402
 from onnx_scsp.couple import find_coupling  # noqa: E402
 from onnx_scsp.plan import plan_cuts  # noqa: E402
@@ -17,6 +15,7 @@ from onnx_scsp.retrain.lift import lift  # noqa: E402
 from onnx_scsp.retrain.penalties import make_penalty  # noqa: E402
 from onnx_scsp.retrain.soften import kept_by_group  # noqa: E402
 from onnx_scsp.types import Role  # noqa: E402
+from retrain.small_nets import plain, saved  # noqa: E402
 
 L2 = PruneConfig(target="ratio", value=0.5, method="l2", compensate="none", synthetic=False)
 

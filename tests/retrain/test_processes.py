@@ -13,9 +13,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
-from retrain.small_nets import images, plain, saved  # noqa: E402
-
 from onnx_scsp.evaluate import Predictor  # noqa: E402
+from retrain.small_nets import images, plain, saved  # noqa: E402
 
 OPTIONS = (
     "--ratio 0.5 --method scsp --epochs 3 --batch 16 --rate 0.002 --distill --norm keep "

@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
 import onnx  # noqa: E402
-from retrain.small_nets import DIGITS, FOLDED, digits, images, plain, saved  # noqa: E402
 
 import onnx_scsp  # noqa: E402
 from onnx_scsp.config import PruneConfig  # noqa: E402
@@ -22,6 +21,7 @@ from onnx_scsp.evaluate import Predictor, compare  # noqa: E402
 from onnx_scsp.graph.load import load  # noqa: E402
 from onnx_scsp.retrain import SCHEDULES, RetrainConfig, RetrainResult, soft_retrain  # noqa: E402
 from onnx_scsp.retrain import finish as finish_module  # noqa: E402
+from retrain.small_nets import DIGITS, FOLDED, digits, images, plain, saved  # noqa: E402
 
 THIRD = PruneConfig(value=0.3)
 
@@ -105,7 +105,7 @@ def test_distillation_without_labels_brings_agreement_back(tmp_path: Path) -> No
 
 def test_useless_filters_die_and_the_useful_stay(tmp_path: Path) -> None:
     net = plain((8, 8))
-    first, second = (name for name, array in net.weights.items() if array.ndim == 4)
+    second = [name for name, array in net.weights.items() if array.ndim == 4][1]
     useless = [1, 2, 5, 6]
     net.weights[second][:, useless] *= 1e-3
     model = saved(net, tmp_path / "net.onnx")
@@ -234,7 +234,7 @@ def test_a_run_is_not_overwritten_unasked(tmp_path: Path, monkeypatch) -> None:
         retrain(tmp_path, config(epochs=1))
     with pytest.raises(ConfigError, match="go on with it by --resume"):
         retrain(tmp_path, config(epochs=1))
-    with pytest.raises(ConfigError, match="holds a run with rate 0.01, not 0.02"):
+    with pytest.raises(ConfigError, match=r"holds a run with rate 0\.01, not 0\.02"):
         retrain(tmp_path, config(epochs=1, rate=0.02), resume=True)
     monkeypatch.undo()
     assert retrain(tmp_path, config(epochs=1), resume=True).report

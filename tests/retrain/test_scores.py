@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from retrain.small_nets import images, plain, saved  # noqa: E402
-
 from onnx_scsp.calibration import open_calibration  # noqa: E402
 from onnx_scsp.config import PruneConfig  # noqa: E402
 from onnx_scsp.couple import find_coupling  # noqa: E402
@@ -34,6 +32,7 @@ from onnx_scsp.retrain.scores import (  # noqa: E402
 )
 from onnx_scsp.retrain.soften import kept_by_group  # noqa: E402
 from onnx_scsp.types import Role  # noqa: E402
+from retrain.small_nets import images, plain, saved  # noqa: E402
 
 HALF = PruneConfig(target="ratio", value=0.5, compensate="none", synthetic=False, align=1)
 EMPTY = Feed(np.arange(0), None, {}, None)

@@ -9,8 +9,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from retrain.small_nets import images, plain, saved  # noqa: E402
-
 from onnx_scsp.config import PruneConfig  # noqa: E402
 from onnx_scsp.couple import find_coupling  # noqa: E402
 from onnx_scsp.evaluate import Predictor  # noqa: E402
@@ -25,6 +23,7 @@ from onnx_scsp.retrain.soften import cut_mask, kept_by_group, make_softener  # n
 from onnx_scsp.retrain.student import floating, load_values, silenced  # noqa: E402
 from onnx_scsp.surgery import operate  # noqa: E402
 from onnx_scsp.types import Member, Role  # noqa: E402
+from retrain.small_nets import images, plain, saved  # noqa: E402
 
 L2 = PruneConfig(target="ratio", value=0.5, method="l2", compensate="none", synthetic=False)
 
@@ -122,7 +121,7 @@ def test_a_pull_to_the_centroid_makes_cluster_members_equal(model, coupling) -> 
     rows = lifted.constants[weight].detach().flatten(1)
     alike = [cut.keep[0], *cut.absorbed_by]
     torch.testing.assert_close(rows[alike], rows[alike[:1]].expand(len(alike), -1))
-    assert not torch.allclose(rows[list(cut.keep)[0]], rows[list(cut.keep)[1]])
+    assert not torch.allclose(rows[cut.keep[0]], rows[cut.keep[1]])
 
 
 def test_nothing_is_softened_where_nothing_goes(model, coupling) -> None:
