@@ -55,7 +55,8 @@ class Board:
         for key, value in record.items():
             if isinstance(value, Mapping):
                 for name, count in value.items():
-                    self._writer.add_scalar(f"{key}/{name}", count, record["epoch"])
+                    if isinstance(count, int | float):
+                        self._writer.add_scalar(f"{key}/{name}", count, record["epoch"])
             elif isinstance(value, int | float):
                 self._writer.add_scalar(key, value, record["epoch"])
         self._writer.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,9 @@ from onnx_scsp.config import NEEDS_DATA, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
+from onnx_scsp.observe import Evidence
 from onnx_scsp.plan import METHODS, Choices, plan_cuts
+from onnx_scsp.plan.planner import Observer
 from onnx_scsp.retrain.back import write_back
 from onnx_scsp.retrain.feed import Feed
 from onnx_scsp.retrain.lift import Lifted
@@ -25,12 +27,27 @@ from onnx_scsp.retrain.scores import (
     observed_values,
     scored_method,
 )
+from onnx_scsp.retrain.soften import kept_by_group
 from onnx_scsp.retrain.student import as_tensors
-from onnx_scsp.types import GroupCut, PrunePlan
+from onnx_scsp.types import GroupCut, IntArray, PrunePlan
 
 CLASS_SAMPLES = 2048
 """Samples that class means are taken over."""
 _BATCH = 64
+
+
+class Remembered:
+    """What inputs say, observed at the first question and then known."""
+
+    def __init__(self, observe: Observer) -> None:
+        self._observe = observe
+        self._found: Evidence | None = None
+
+    def __call__(self, pools: Sequence[IntArray]) -> Evidence:
+        """Evidence on pools of units; these depend on the graph, so they never change."""
+        if self._found is None:
+            self._found = self._observe(pools)
+        return self._found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +59,9 @@ class Planner:
         config: Budget, method and options of the planner.
         select: Method of the planner, or a name of `scores.SCORES`.
         feed: Training samples, for scores that need classes.
-        inputs: Calibration inputs, for methods that need them.
+        budgets: What inputs say about the network before training, asked once: budgets are spread
+            by measured damage, as `prune` does with inputs. None spreads them by weights alone.
+        inputs: Calibration inputs for methods that choose by them; they look anew every epoch.
         threads: Threads of the runtime.
         fixed: A plan that stands, whatever the weights.
     """
@@ -51,6 +70,7 @@ class Planner:
     config: PruneConfig
     select: str
     feed: Feed
+    budgets: Observer | None = None
     inputs: Passes | None = None
     threads: int = 2
     fixed: PrunePlan | None = None
@@ -73,11 +93,9 @@ class Planner:
             found = SCORES[self.select](self.coupling, values, means)
             method = scored_method(self.select, found)
             choices = Choices(methods={**METHODS, method.name: method})
-        observe = None
+        observe = self.budgets
         if self.inputs is not None:
-            observe = observer(
-                coupling, self.inputs, config, threads=self.threads, progress=_silent
-            )
+            observe = observer(coupling, self.inputs, config, threads=self.threads, progress=silent)
         if observe is None and config.compensate in NEEDS_DATA:
             # the repair is for the cut; choosing by weights alone needs no inputs
             plan = plan_cuts(coupling, replace(config, compensate="none"), choices=choices)
@@ -113,7 +131,7 @@ class Planner:
         return {name: total[seen] / counts[seen, None] for name, total in sums.items()}
 
 
-def _silent(_what: str, _done: int, _total: int) -> None:
+def silent(_what: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
 
 
@@ -132,11 +150,12 @@ def soft_config(
 
 
 def planned_shares(coupling: Coupling, plan: PrunePlan, macs: Callable[..., int]) -> dict[str, Any]:
-    """What a plan would leave: share of the MACs, survivors by group."""
-    cuts = {cut.group: len(cut.keep) for cut in plan.cuts}
+    """What a plan would leave: share of the MACs, survivors by group, who they are (1 stays)."""
+    kept = kept_by_group(coupling, plan)
     return {
         "macs": round(macs(coupling, plan) / max(coupling.macs, 1), 6),
-        "survivors": {g.id: cuts.get(g.id, g.n_units) for g in coupling.map.groups},
+        "survivors": {group: int(mask.sum()) for group, mask in kept.items()},
+        "kept": {group: "".join("01"[int(bit)] for bit in mask) for group, mask in kept.items()},
     }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_scsp.calibrated import passes
+from onnx_scsp.calibrated import observer, passes
 from onnx_scsp.calibration import CalibrationData, open_calibration
 from onnx_scsp.config import NEEDS_DATA, PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
@@ -31,7 +31,15 @@ from onnx_scsp.retrain.finish import Ending, finish
 from onnx_scsp.retrain.lift import Lifted, lift
 from onnx_scsp.retrain.measure import Gauge, recalibrate
 from onnx_scsp.retrain.options import RetrainConfig, epochs_after_cut, parse_augment
-from onnx_scsp.retrain.planning import Planner, on_model, planned_shares, soft_config, with_hash
+from onnx_scsp.retrain.planning import (
+    Planner,
+    Remembered,
+    on_model,
+    planned_shares,
+    silent,
+    soft_config,
+    with_hash,
+)
 from onnx_scsp.retrain.result import RetrainResult
 from onnx_scsp.retrain.runfolder import (
     CUT,
@@ -49,7 +57,7 @@ from onnx_scsp.retrain.trainer import Setting, Stage, StageTrainer, Trained, Wat
 from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.types import IntArray, PrunePlan
 
-SAMPLES = 2048
+SAMPLES = 1024
 """Training samples that plans, repairs and restored BatchNormalizations look at."""
 _BATCH = 64
 
@@ -245,13 +253,20 @@ class _Run:
             budget.compensate if budget.compensate != "auto" else setting.schedule.compensate
         )
         config = soft_config(budget, select, compensate, has_data=True)
-        inputs = None
+        threads = self.checking.threads
+        if self.plan is not None:
+            fixed = on_model(self.plan, coupling)
+            return Planner(coupling, config, select, setting.train, fixed=fixed)
+        inputs, budgets = None, None
         if select in NEEDS_DATA:
             inputs = passes(coupling, self._samples(), config)
-        fixed = None if self.plan is None else on_model(self.plan, coupling)
-        return Planner(
-            coupling, config, select, setting.train, inputs, self.checking.threads, fixed
-        )
+        elif config.target != "ratio":
+            given = passes(coupling, self._samples(), config)
+            assert given is not None
+            budgets = Remembered(
+                observer(coupling, given, config, threads=threads, progress=silent)
+            )
+        return Planner(coupling, config, select, setting.train, budgets, inputs, threads)
 
     def _cut(self, dense: Model, coupling: Coupling, trained: Trained | None) -> None:
         """Carries the plan of the moment out on the weights of the moment, with all its proofs."""
@@ -265,9 +280,7 @@ class _Run:
         elif self.plan is not None:
             plan = with_hash(on_model(self.plan, coupling), source)
         config = self._hard_config()
-        wanted = {config.method, config.compensate}
-        if plan is not None:
-            wanted = {str(plan.config.get("compensate", ""))}
+        looks = plan is None or plan.config.get("compensate") in NEEDS_DATA
         assert source.path is not None
         prune(
             source.path,
@@ -276,7 +289,7 @@ class _Run:
             plan=plan,
             plan_out=folder / PLAN,
             verify_config=self.checking,
-            calibration=self._samples() if wanted & NEEDS_DATA else None,
+            calibration=self._samples() if looks else None,
         )
 
     def _hard_config(self) -> PruneConfig:

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "evaluate": frozenset({"graph", "inputs", "calibration"}),
     RETRAIN: frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "evaluate", "inputs", "plan"}
-        | {"surgery", "proof", "figures", "pipeline"}
+        | {"observe", "surgery", "proof", "figures", "pipeline"}
     ),
     "figures": frozenset({"graph", "couple"}),
     "results": frozenset({"graph", "compensate"}),
