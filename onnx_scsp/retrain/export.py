@@ -84,10 +84,10 @@ def export_program(
     inputs = _example(lifted, specs, samples)
     data = _traced(lifted, inputs)
     _check(data, lifted, specs)
+    divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
     _write(path, data)
     batch = "any" if lifted.batch.free else str(lifted.batch.size)
     note = _note(path, _PROGRAM_NOTE, lifted, inputs, batch)
-    divergence = _divergence(model, lifted, specs)
     return Exported(path, note, batch, divergence, len(lifted.constants))
 
 
@@ -114,13 +114,14 @@ def export_state_dict(
         raise ConfigError(f"{path}: a state dict is written as .safetensors or .npz")
     lifted = lift(model)
     tensors = {name: tensor.detach().contiguous() for name, tensor in lifted.constants.items()}
-    _write(path, _safetensors(tensors) if path.suffix == ".safetensors" else _npz(tensors))
     specs = _specs(model, shapes)
+    divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
+    _write(path, _safetensors(tensors) if path.suffix == ".safetensors" else _npz(tensors))
     batch = "any" if lifted.batch.free else str(lifted.batch.size)
     inputs = _example(lifted, specs, lifted.batch.size)
     text = _SAFETENSORS_NOTE if path.suffix == ".safetensors" else _NPZ_NOTE
     note = _note(path, text, lifted, inputs, batch)
-    return Exported(path, note, batch, _divergence(model, lifted, specs), len(tensors))
+    return Exported(path, note, batch, divergence, len(tensors))
 
 
 def _specs(model: Model, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[InputSpec, ...]:
@@ -179,10 +180,6 @@ def _check(data: bytes, lifted: Lifted, specs: tuple[InputSpec, ...]) -> None:
         apart = relative_difference(a.numpy(), b.numpy())
         if apart > _TOLERANCE:
             raise VerifyError(f"the program's output '{name}' is off by {apart:.1e}; not written")
-
-
-def _divergence(model: Model, lifted: Lifted, specs: tuple[InputSpec, ...]) -> float:
-    return torch_divergence(model, lifted, random_feeds(specs, seed=0))
 
 
 def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:

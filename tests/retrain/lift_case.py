@@ -22,7 +22,8 @@ IR_OF_OPSET = {23: 11, 24: 11}
 class Case:
     """A node on given operands.
 
-    `stored` places are initializers, the others graph inputs; a None operand is absent.
+    `stored` places are initializers, the others graph inputs; a None operand is absent. Where onnx
+    does not know the operator its output has `elem_type`, or the type of the first operand.
     """
 
     op: str
@@ -34,6 +35,7 @@ class Case:
     domain: str = ""
     by_reference: bool = False
     skip_outputs: tuple[int, ...] = ()
+    elem_type: int = 0
 
     def __str__(self) -> str:
         shown = ",".join(f"{k}={v}" for k, v in self.attributes.items() if np.size(v) < 9)
@@ -72,7 +74,9 @@ class Case:
     def _types(self, proto: onnx.ModelProto) -> list[int]:
         """Element types of the outputs, which onnxruntime infers but onnx wants to see."""
         inferred = onnx.shape_inference.infer_shapes(proto)
-        first = helper.np_dtype_to_tensor_dtype(np.asarray(self.operands[0]).dtype)
+        first = self.elem_type or helper.np_dtype_to_tensor_dtype(
+            np.asarray(self.operands[0]).dtype
+        )
         return [output.type.tensor_type.elem_type or first for output in inferred.graph.output]
 
     def feeds(self) -> dict[str, np.ndarray]:

@@ -8,10 +8,15 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from onnx_scsp.retrain.lift import OPERATORS, lift  # noqa: E402
-from retrain import cases_layers, cases_layout, cases_pointwise  # noqa: E402
+from retrain import cases_layers, cases_layout, cases_pointwise, cases_quantised  # noqa: E402
 from retrain.lift_case import Case  # noqa: E402
 
-CASES = [*cases_pointwise.CASES, *cases_layers.CASES, *cases_layout.CASES]
+CASES = [
+    *cases_pointwise.CASES,
+    *cases_layers.CASES,
+    *cases_layout.CASES,
+    *cases_quantised.CASES,
+]
 TOLERANCE = 1e-4
 
 
@@ -39,6 +44,19 @@ def test_the_operator_computes_what_onnxruntime_does(case: Case) -> None:
         assert found[name].dtype == array.dtype
         assert found[name].shape == array.shape
         assert apart(found[name], array) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.op not in ("NonZero", "Compress", "Range")], ids=str
+)
+def test_the_operator_stays_on_the_device_of_its_operands(case: Case) -> None:
+    """On torch's device without memory; what lies on another one cannot be mixed with it."""
+    lifted = lift(case.model()).to("meta")
+    host = OPERATORS[case.domain, case.op].host
+    if any(f"x{place}" in case.feeds() for place in host):
+        pytest.skip("a size is data")
+    inputs = {name: torch.from_numpy(np.array(x)).to("meta") for name, x in case.feeds().items()}
+    assert {value.device.type for value in lifted.run(inputs).values()} <= {"meta"}
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:

@@ -198,7 +198,7 @@ class _Analysis:
                     found = repairs
                     break
             if found is None:
-                return f"the file fixes it at {self.size}, and node {label} mixes or spells it"
+                return f"the file fixes it at {self.size}; node {label} mixes samples or spells it"
             self.repairs[index] = found
         self._note(step, first, second, carriers, base, grown or base)
         return ""
@@ -222,7 +222,7 @@ class _Analysis:
             return to_tensor(array, "meta")
 
         with torch.no_grad():
-            return step(operands, tensor_of)
+            return step(operands, tensor_of, torch.device("meta"))
 
     def _attempt(self, step: Step, operands: list[Any]) -> tuple[Any, ...] | None:
         try:

@@ -103,15 +103,15 @@ def _crops(
     """What the full result loses at the beginning and at the end of every axis."""
     rank, mode = len(kernel), op.attr("auto_pad", "NOTSET")
     given = list(op.attr("output_shape") or ())[-rank:]
-    if not given and mode in ("SAME_UPPER", "SAME_LOWER"):
-        given = [size * stride for size, stride in zip(sizes, strides, strict=True)]
-    if not given:
+    same = mode in ("SAME_UPPER", "SAME_LOWER")
+    if not given and not same:
         return window_pads(op, sizes, kernel, strides, dilations)
     begin, end = [], []
-    for axis in range(rank):
+    for axis, (size, stride) in enumerate(zip(sizes, strides, strict=True)):
         window = (kernel[axis] - 1) * dilations[axis] + 1
-        total = strides[axis] * (sizes[axis] - 1) + extra[axis] + window - given[axis]
-        small = total // 2
-        begin.append(small if mode == "SAME_UPPER" else total - small)
-        end.append(total - small if mode == "SAME_UPPER" else small)
+        target = given[axis] if given else size * stride
+        exact = stride * (size - 1) + extra[axis] + window - target
+        total = max(exact, 0)
+        begin.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
+        end.append((exact if given else total) - begin[-1])
     return begin, end

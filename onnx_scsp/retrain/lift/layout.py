@@ -157,6 +157,9 @@ def expand(op: Op, x: Tensor, shape: Any) -> Tensor:
     rank = max(x.ndim, len(wanted))
     own = [1] * (rank - x.ndim) + list(x.shape)
     wanted = [1] * (rank - len(wanted)) + wanted
+    for a, b in zip(own, wanted, strict=True):
+        if a != 1 and b not in (1, a):
+            raise ValueError(f"an axis of size {a} cannot be expanded to {b}")
     return x.expand([b if a == 1 else a for a, b in zip(own, wanted, strict=True)])
 
 

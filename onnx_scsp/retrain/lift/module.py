@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from onnx_scsp.errors import ModelError
@@ -135,20 +136,33 @@ class Lifted(nn.Module):
             return to_tensor(array, device) if found is None else found
 
         for index, step in enumerate(self.program.steps):
-            self._advance(index, step, values, tensor_of, samples)
+            results = self._results(index, step, values, tensor_of, device, samples)
+            values.update(zip(step.node.outputs, results, strict=False))
             for name in wanted.intersection(step.node.outputs):
                 kept[name] = values[name]
             for name in step.forget:
                 values.pop(name, None)
         kept |= {name: self._value(name, values) for name in wanted - set(kept)}
-        return {
-            name: tensor_of(name, value) if isinstance(value, np.ndarray) else value
-            for name, value in kept.items()
-        }
+        return {name: self._finished(name, value, tensor_of) for name, value in kept.items()}
 
-    def _advance(
-        self, index: int, step: Step, values: dict[str, Value], tensor_of: Any, samples: Any
-    ) -> None:
+    def _finished(self, name: str, value: Value, tensor_of: Any) -> Tensor:
+        """A result as a tensor; coded integers travel as floating-point numbers up to here."""
+        tensor = tensor_of(name, value) if isinstance(value, np.ndarray) else value
+        declared = self.program.declared.get(name)
+        if declared is None or declared.is_floating_point or not tensor.is_floating_point():
+            return tensor
+        return tensor.to(declared)
+
+    def _results(
+        self,
+        index: int,
+        step: Step,
+        values: dict[str, Value],
+        tensor_of: Any,
+        device: torch.device | None,
+        samples: Any,
+    ) -> tuple[Value, ...]:
+        """Outputs of one node."""
         operands = [self._value(name, values) if name else None for name in step.node.inputs]
         for place in step.entry.statistics:
             own = self.running.find(step.node.inputs[place])
@@ -159,8 +173,7 @@ class Lifted(nn.Module):
         training = self.training and (
             self.batch_statistics or step.node.op_type != "BatchNormalization"
         )
-        results = step(operands, tensor_of, training=training)
-        values.update(zip(step.node.outputs, results, strict=False))
+        return step(operands, tensor_of, device, training=training)
 
     def _value(self, name: str, values: Mapping[str, Value]) -> Value:
         """A value by name: computed, known on the host, or stored."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.inliner
+import torch
 from torch import Tensor
 
 from onnx_scsp.errors import UnsupportedError
@@ -16,7 +17,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.view import GraphView, NodeView, view
 from onnx_scsp.retrain.lift.host import HOST, MOST, runs_on_host
-from onnx_scsp.retrain.lift.op import ADDING, Entry, Op, make_op, to_host
+from onnx_scsp.retrain.lift.op import ADDING, DTYPES, Entry, Op, make_op, to_host
 from onnx_scsp.retrain.lift.roles import Roles, find_roles
 from onnx_scsp.retrain.lift.table import OPERATORS
 from onnx_scsp.types import AnyArray
@@ -47,6 +48,7 @@ class Step:
         self,
         values: list[Value],
         tensor_of: Callable[[str, AnyArray], Tensor],
+        device: torch.device | None,
         *,
         training: bool = False,
     ) -> tuple[Value, ...]:
@@ -55,6 +57,7 @@ class Step:
         Args:
             values: Operands as they come.
             tensor_of: Turns a named host array into a tensor.
+            device: Where tensors go that no tensor operand places (fills, ranges).
             training: Whether batch statistics and dropout are on.
 
         Returns:
@@ -65,7 +68,10 @@ class Step:
             results = self.host(op, *values)
         else:
             results = self.entry.run(op, *self._operands(values, tensor_of))
-        return results if isinstance(results, tuple) else (results,)
+        several = results if isinstance(results, tuple) else (results,)
+        if any(isinstance(value, Tensor) for value in values):
+            return several
+        return tuple(x.to(device) if isinstance(x, Tensor) else x for x in several)
 
     def _operands(
         self, values: list[Value], tensor_of: Callable[[str, AnyArray], Tensor]
@@ -107,6 +113,7 @@ class Program:
     host: Mapping[str, AnyArray]
     folded: Mapping[str, AnyArray]
     aliases: Mapping[str, str]
+    declared: Mapping[str, torch.dtype]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Program:
         return self
@@ -156,6 +163,11 @@ def compile_model(model: Model) -> Program:
         host=_host_values(constants, roles, read, folded),
         folded=folded,
         aliases=_aliases(roles),
+        declared={
+            output.name: DTYPES[output.type.tensor_type.elem_type]
+            for output in model.proto.graph.output
+            if output.type.tensor_type.elem_type in DTYPES
+        },
     )
 
 

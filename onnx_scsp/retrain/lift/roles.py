@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from onnx_scsp.graph.constants import Constants
@@ -59,12 +59,17 @@ def find_roles(graph: GraphView, constants: Constants) -> Roles:
     parameters: set[str] = set()
     statistics: dict[str, str] = {}
     channels: dict[str, int] = {}
+    computed: dict[str, NodeView] = {}
     for node in graph.nodes:
-        found = OPERATORS.get((node.domain, node.op_type))
-        if found is None or (node.outputs and node.outputs[0] in constants):
+        operands = [name for name in node.inputs if name]
+        if operands and all(name in constants or name in computed for name in operands):
+            computed.update(dict.fromkeys(node.outputs, node))
             continue
-        for name in _weight_operands(node, found, constants, channels):
-            parameters.update(_origins(name, constants))
+        found = OPERATORS.get((node.domain, node.op_type))
+        if found is None:
+            continue
+        for name in _weight_operands(node, found, constants, computed, channels):
+            parameters.update(_origins(name, constants, computed))
         for place in found.statistics:
             name = node.input(place)
             if name in constants:
@@ -74,14 +79,20 @@ def find_roles(graph: GraphView, constants: Constants) -> Roles:
 
 
 def _weight_operands(
-    node: NodeView, found: Entry, constants: Constants, channels: dict[str, int]
+    node: NodeView,
+    found: Entry,
+    constants: Constants,
+    computed: Mapping[str, NodeView],
+    channels: Mapping[str, int],
 ) -> Iterator[str]:
     for place, name in enumerate(node.inputs):
-        if name not in constants:
-            continue
         other = node.input(1 - place) if place < 2 else ""
-        if place in found.weights or (
+        if place in found.weights:
+            if name in constants or name in computed:
+                yield name
+        elif (
             found.operand_weight
+            and name in constants
             and other in channels
             and _is_per_channel(constants.shape(name), channels[other])
         ):
@@ -112,15 +123,14 @@ def _carry_channels(node: NodeView, constants: Constants, channels: dict[str, in
         channels[node.outputs[0]] = order.index(first % len(order)) - len(order)
 
 
-def _origins(name: str, constants: Constants) -> Iterator[str]:
+def _origins(name: str, constants: Constants, computed: Mapping[str, NodeView]) -> Iterator[str]:
     """Stored floating-point constants that a constant is made of."""
-    if not constants.is_derived(name) or constants.is_generated(name):
+    node = computed.get(name)
+    if node is None or constants.is_generated(name):
         if constants.is_float(name) and name not in constants.code_tensors:
             yield name
         return
-    node = constants.node(name)
     for operand in node.inputs:
-        if operand in constants:
-            for origin in _origins(operand, constants):
-                if node.op_type in _VIEWS or constants.size(origin) > 1:
-                    yield origin
+        for origin in _origins(operand, constants, computed) if operand else ():
+            if node.op_type in _VIEWS or constants.size(origin) > 1:
+                yield origin

@@ -17,6 +17,7 @@ from onnx_scsp.retrain.lift import (
     linear,
     norm,
     pool,
+    quantised,
     recurrent,
     reduction,
     resize,
@@ -187,13 +188,43 @@ _REDUCTIONS: Mapping[str, Entry] = {
     }.items()
 }
 
-_STANDARD = {**_ARITHMETIC, **_ACTIVATIONS, **_LAYERS, **_LAYOUT, **_INDEXING, **_REDUCTIONS}
+_QUANTISED: Mapping[str, Entry] = {
+    "ConvInteger": entry(quantised.conv_integer),
+    "DequantizeLinear": entry(quantised.dequantize_linear),
+    "DynamicQuantizeLinear": entry(quantised.dynamic_quantize_linear),
+    "MatMulInteger": entry(quantised.matmul_integer),
+    "QLinearConv": entry(quantised.qlinear_conv),
+    "QLinearMatMul": entry(quantised.qlinear_matmul),
+    "QuantizeLinear": entry(quantised.quantize_linear),
+}
+
+_CONTRIBUTED: Mapping[str, Entry] = {
+    "DequantizeLinear": entry(quantised.dequantize_linear),
+    "Gelu": entry(activation.gelu),
+    "QGemm": entry(quantised.qgemm),
+    "QLinearAdd": entry(quantised.qlinear_binary(torch.add)),
+    "QLinearAveragePool": entry(quantised.qlinear_unary(pool.average_pool)),
+    "QLinearConcat": entry(quantised.qlinear_concat),
+    "QLinearGlobalAveragePool": entry(quantised.qlinear_unary(quantised.global_mean)),
+    "QLinearLeakyRelu": entry(quantised.qlinear_unary(activation.leaky_relu)),
+    "QLinearMul": entry(quantised.qlinear_binary(torch.mul)),
+    "QLinearSigmoid": entry(quantised.qlinear_unary(quantised.sigmoid)),
+    "QuantizeLinear": entry(quantised.quantize_linear),
+    "QuickGelu": entry(activation.quick_gelu),
+}
+
+_STANDARD = {
+    **_ARITHMETIC,
+    **_ACTIVATIONS,
+    **_LAYERS,
+    **_LAYOUT,
+    **_INDEXING,
+    **_REDUCTIONS,
+    **_QUANTISED,
+}
 
 OPERATORS: Mapping[tuple[str, str], Entry] = MappingProxyType(
     {("", name): found for name, found in _STANDARD.items()}
-    | {
-        ("com.microsoft", "Gelu"): entry(activation.gelu),
-        ("com.microsoft", "QuickGelu"): entry(activation.quick_gelu),
-    }
+    | {("com.microsoft", name): found for name, found in _CONTRIBUTED.items()}
 )
 """(Domain, operator) -> entry. CONTRIBUTING.md says how to add one."""
