@@ -65,6 +65,8 @@ def test_a_failure_is_told_in_one_line() -> None:
     failed = record(outcome="failed", error="no torch")
     assert "failed: no torch" in line(failed)
     assert "report 75.00%" in line(record(report=0.75))
+    uncut = record(epochs=[{"epoch": 1, "metric_cut": None}, {"epoch": 2, "metric_cut": 0.5}])
+    assert "held-out by epoch 0.500" in line(uncut)
 
 
 def test_the_page_keeps_its_text_and_shows_mean_spread_and_drop(tmp_path: Path) -> None:

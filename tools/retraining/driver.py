@@ -175,6 +175,7 @@ def line(record: Record) -> str:
     if record["outcome"] != "ok":
         return f"{name}: {record['outcome']}: {record.get('error', '')[:200]}"
     held = [epoch["metric_cut"] for epoch in record.get("epochs", ())]
+    held = [value for value in held if value is not None]
     parts = [f"{record['macs_left']:.3f} of the MACs"]
     parts += [f"held-out by epoch {' '.join(f'{value:.3f}' for value in held)}"] if held else []
     parts += [f"report {record['report']:.2%}"] if "report" in record else []

@@ -47,7 +47,7 @@ def draw_curves(records: list[Record], title: str, path: Path) -> None:
         mine = entry.name.startswith("scsp")
         colour = next(ours if mine else others, "#999999")
         points = []
-        for epochs in zip(*runs, strict=False):
+        for epochs in zip(*runs, strict=False):  # runs that stop early are shorter
             values = [epoch["metric_cut"] for epoch in epochs]
             if all(value is not None for value in values):
                 mean = 100 * sum(values) / len(values)
