@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from onnx_scsp.errors import ScspError
     from onnx_scsp.graph.load import load
     from onnx_scsp.inputs import read_inputs
-    from onnx_scsp.measure import benchmark
+    from onnx_scsp.measure import BenchReport, Sweep, bench_sweep, benchmark
     from onnx_scsp.ops import RULES, OpRule, rule_table
     from onnx_scsp.pipeline import (
         apply_plan,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from onnx_scsp.tolerance import Tolerance, prune_within
 
 _HOMES = {
+    "BenchReport": "onnx_scsp.measure",
     "Choices": "onnx_scsp.plan",
     "OpRule": "onnx_scsp.ops",
     "Preprocess": "onnx_scsp.calibration",
@@ -45,9 +46,11 @@ _HOMES = {
     "PrunedModel": "onnx_scsp.results",
     "RULES": "onnx_scsp.ops",
     "ScspError": "onnx_scsp.errors",
+    "Sweep": "onnx_scsp.measure",
     "Tolerance": "onnx_scsp.tolerance",
     "VerifyConfig": "onnx_scsp.config",
     "apply_plan": "onnx_scsp.pipeline",
+    "bench_sweep": "onnx_scsp.measure",
     "benchmark": "onnx_scsp.measure",
     "find_groups": "onnx_scsp.couple",
     "load": "onnx_scsp.graph.load",
@@ -67,6 +70,7 @@ _HOMES = {
 
 __all__ = [
     "RULES",
+    "BenchReport",
     "Choices",
     "OpRule",
     "Preprocess",
@@ -74,9 +78,11 @@ __all__ = [
     "PruneResult",
     "PrunedModel",
     "ScspError",
+    "Sweep",
     "Tolerance",
     "VerifyConfig",
     "apply_plan",
+    "bench_sweep",
     "benchmark",
     "find_groups",
     "load",

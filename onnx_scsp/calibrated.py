@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-import onnx
-
+from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import LayerFit, reconstruct
-from onnx_scsp.config import PruneConfig
+from onnx_scsp.compensate import REPAIRS, Job, LayerFit
+from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import overwrite
+from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.invented import invent
 from onnx_scsp.observe import Evidence, gather_evidence
+from onnx_scsp.observe.kept import place_of, read_evidence, write_evidence
 from onnx_scsp.observe.statistics import Batch
-from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.types import IntArray, PrunePlan
 
 Progress = Callable[[str, int, int], None]
@@ -67,7 +67,7 @@ def passes(
         if isinstance(options, PruneConfig):
             is_wanted, seed = options.synthetic and options.wants_data, options.seed
         else:
-            is_wanted = options.get("synthetic") is True and needs_repair(options)
+            is_wanted = options.get("synthetic") is True and _needs_inputs(options)
             seed = int(options.get("seed", 0))
         data = invent(coupling, seed) if is_wanted else None
     return None if data is None else _in_batches(coupling, data)
@@ -95,29 +95,61 @@ def _size(shape: Sequence[int]) -> int:
 
 
 def observer(
-    coupling: Coupling, inputs: Passes, config: PruneConfig, *, threads: int, progress: Progress
+    coupling: Coupling,
+    inputs: Passes,
+    config: PruneConfig,
+    *,
+    threads: int,
+    progress: Progress,
+    cache: Path | None = None,
 ) -> Callable[[Sequence[IntArray]], Evidence]:
-    """Observes pools of units when the planner asks."""
+    """Observes pools of units when the planner asks; what the cache holds is not observed again."""
     measured = config.target != "ratio"  # else every group's width is given
+    # what criteria read of single units is not kept
+    folder = None if config.wants_activity else cache
+    identity = {
+        "version": __version__,
+        "model": coupling.map.model_sha256,
+        "samples": "" if folder is None else inputs.data.fingerprint(),
+        "batch": inputs.size,
+        "measured": measured,
+        "seed": config.seed,
+        "threads": threads,
+    }
 
     def observe(pools: Sequence[IntArray]) -> Evidence:
-        return gather_evidence(
-            coupling,
-            pools,
-            inputs,
-            inputs.samples,
-            measured=measured,
-            seed=config.seed,
-            threads=threads,
-            progress=progress,
-        )
+        kept = None if folder is None else place_of(folder, identity, pools)
+        found = None if kept is None else read_evidence(kept, pools)
+        if found is None:
+            found = gather_evidence(
+                coupling,
+                pools,
+                inputs,
+                inputs.samples,
+                measured=measured,
+                detailed=config.wants_activity,
+                ranked=config.wants_ranks,
+                tried=config.method == TRYING,
+                seed=config.seed,
+                threads=threads,
+                progress=progress,
+            )
+            if kept is not None:
+                write_evidence(kept, found)
+        return found
 
     return observe
 
 
 def needs_repair(config: Mapping[str, Any]) -> bool:
     """Whether a plan with these options wants its cut repaired."""
-    return config.get("compensate") == "reconstruct"
+    return config.get("compensate") in REPAIRS
+
+
+def _needs_inputs(config: Mapping[str, Any]) -> bool:
+    """Whether that repair works from sample inputs."""
+    found = REPAIRS.get(str(config.get("compensate")))
+    return found is not None and found.needs_inputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,34 +168,41 @@ class Repaired:
 
 
 def repair(
-    coupling: Coupling, plan: PrunePlan, inputs: Passes, *, threads: int, progress: Progress
+    coupling: Coupling, plan: PrunePlan, inputs: Passes | None, *, threads: int, progress: Progress
 ) -> Repaired:
-    """Refits the layers behind a plan's cut.
+    """Gives constants new values that make up for a plan's cut.
 
     Args:
         coupling: The model.
         plan: The plan.
-        inputs: Calibration inputs.
+        inputs: Calibration inputs, where there are any.
         threads: Threads of the runtime.
         progress: Called with (what, done, total).
 
     Returns:
         The model with new constants, not yet cut.
+
+    Raises:
+        ConfigError: The plan's repair needs inputs and there are none.
     """
-    found = reconstruct(
+    name = str(plan.config["compensate"])
+    if inputs is None and REPAIRS[name].needs_inputs:
+        raise ConfigError(
+            "the plan repairs its cut on sample inputs; give them with --calib, or set its "
+            "'compensate' to none"
+        )
+    job = Job(
         coupling,
-        kept_units(coupling, plan),
-        inputs,
-        inputs.samples,
-        seed=int(plan.config.get("seed", 0)),
-        threads=threads,
-        progress=progress,
+        plan,
+        () if inputs is None else inputs,
+        0 if inputs is None else inputs.samples,
+        int(plan.config.get("seed", 0)),
+        threads,
+        progress,
     )
+    found = REPAIRS[name].run(job)
     source = coupling.model
-    proto = onnx.ModelProto()
-    proto.CopyFrom(source.proto)
-    for name, array in found.weights.items():
-        overwrite(proto, name, array)
+    proto = apply_patch(source, coupling.walk.constants, Patch(tensors=found.weights))
     model = Model(proto, source.path, source.sha256, source.external_files)
     return Repaired(model, replace(plan, refit=tuple(found.weights)), found.fits)
 

@@ -9,8 +9,22 @@ from typing import Any
 from onnx_scsp.errors import ConfigError
 
 TARGETS = ("macs", "params", "ratio")
-NEEDS_DATA = frozenset({"output-aware", "reconstruct"})
-"""Names of the tables that work from calibration inputs alone."""
+SEEING = frozenset({"hrank", "reap", "contribution", "output-error"})
+"""Criteria, and methods named after them, that read what inputs show."""
+TRYING = "auto-criteria"
+"""The method that tries the choices of several criteria."""
+BY_WEIGHTS = frozenset(
+    {"auto", "scsp", "one-per-cluster", "output-aware", "folding", "random", "weights"}
+    | {"energy", "l2", "gamma", "fpgm", "importance"}
+)
+"""Methods, criteria and affinities that do not: any other may ask for a unit's activity."""
+NEEDS_DATA: Mapping[str, frozenset[str]] = {
+    "method": frozenset({"output-aware", TRYING}) | SEEING,
+    "criterion": SEEING,
+    "affinity": frozenset({"functional"}),
+    "compensate": frozenset({"reconstruct", "gram", "bn"}),
+}
+"""Option -> names of its table that work from sample inputs alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +36,20 @@ class PruneConfig:
             channels kept in every group).
         value: The fraction, 0 < value < 1.
         method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one; `auto`
-            is `output-aware` with calibration inputs and `scsp` without.
+            is `output-aware` on calibration inputs or synthetic images, `scsp` without either.
         align: Channel counts are multiples of this where the group is wide enough; 1 = off.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
         criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a
             cluster stays.
+        affinity: A name of the affinity table (`onnx_scsp.describe.AFFINITIES`): by what units are
+            alike, for methods that cluster and for merging.
         compensate: A name of the compensator table (`onnx_scsp.plan.COMPENSATORS`): `merge` lets a
             kept unit take over the readers of those it stands for, `reconstruct` refits the layers
-            behind the cut on calibration inputs, `none` selects only; `auto` is `reconstruct` with
-            calibration inputs and `merge` without.
+            behind the cut on calibration inputs, `gram` does so from Gram matrices of channels
+            alone, `bn` merges and brings means and deviations back, `fold` makes a kept unit the
+            mean of its cluster, `none` selects only; `auto` is `fold` with `folding`, else
+            `reconstruct` on calibration inputs or synthetic images and `merge` without either.
         merge_threshold: Smallest cosine at which a unit is taken over rather than dropped.
         ignore: Patterns (`fnmatch`) of node or tensor names whose channels stay.
         seed: For methods that draw random numbers.
@@ -49,6 +67,7 @@ class PruneConfig:
     min_share: float = 0.1
     clusterer: str = "spectral"
     criterion: str = "energy"
+    affinity: str = "weights"
     compensate: str = "auto"
     merge_threshold: float = 0.5
     ignore: tuple[str, ...] = ()
@@ -86,7 +105,19 @@ class PruneConfig:
     @property
     def wants_data(self) -> bool:
         """Whether inputs, given or synthetic, make a difference."""
-        return bool({self.method, self.compensate} & (NEEDS_DATA | {"auto"}))
+        return "auto" in (self.method, self.compensate) or any(
+            getattr(self, option) in names for option, names in NEEDS_DATA.items()
+        )
+
+    @property
+    def wants_activity(self) -> bool:
+        """Whether a criterion or an affinity may read what inputs show about units."""
+        return not {self.method, self.criterion, self.affinity} <= BY_WEIGHTS
+
+    @property
+    def wants_ranks(self) -> bool:
+        """Whether the ranks of feature maps are asked for."""
+        return bool({"hrank", TRYING} & {self.method, self.criterion})
 
     def resolved(self, *, has_data: bool) -> PruneConfig:
         """The same options with `auto` spelled out, with or without calibration inputs.
@@ -97,14 +128,18 @@ class PruneConfig:
         method, compensate = self.method, self.compensate
         if method == "auto":
             method = "output-aware" if has_data else "scsp"
-        if compensate == "auto":
+        if compensate == "auto" and method == "folding":
+            compensate = "fold"
+        elif compensate == "auto":
             compensate = "reconstruct" if has_data else "merge"
-        for option, name in (("method", method), ("compensate", compensate)):
-            if name in NEEDS_DATA and not has_data:
+        resolved = replace(self, method=method, compensate=compensate)
+        for option, names in NEEDS_DATA.items():
+            name = getattr(resolved, option)
+            if name in names and not has_data:
                 raise ConfigError(
                     f"--{option} {name} works from sample inputs; give some with --calib"
                 )
-        return replace(self, method=method, compensate=compensate)
+        return resolved
 
     def as_dict(self) -> dict[str, Any]:
         """The options as JSON-ready values."""

@@ -15,12 +15,11 @@ ratio is far off.
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.calibration.synthetic import RANGES, ValueRange, image_axis, synthetic_images
 from onnx_scsp.couple import Coupling
-from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.graph.session import open_variant, run_session, with_outputs
 from onnx_scsp.graph.view import NodeView
 from onnx_scsp.inputs import ModelInput, model_inputs
 from onnx_scsp.observe import linear_layers
@@ -67,13 +66,7 @@ def _suitable(
     wanted = [node.inputs[0] for node in norms] or ([first] if first else [])
     if not wanted:
         return RANGES[_STANDARD]
-    proto = onnx.ModelProto()
-    proto.CopyFrom(coupling.model.proto)
-    del proto.graph.value_info[:]
-    present = {output.name for output in proto.graph.output}
-    proto.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(wanted) if name not in present
-    )
+    proto = with_outputs(coupling.model.proto, wanted)
     scores: list[float] = []
     with open_variant(proto, coupling.model, optimise=True) as session:
         for values in RANGES:

@@ -13,7 +13,7 @@ from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import ConfigError, OutputError, VerifyError
+from onnx_scsp.errors import OutputError, VerifyError
 from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
@@ -42,6 +42,7 @@ def make_plan(
     choices: Choices | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     threads: int = 2,
     progress: Progress = _silent,
 ) -> PrunePlan:
@@ -54,6 +55,7 @@ def make_plan(
         choices: Tables of methods, clusterers, criteria, compensators.
         input_shapes: Shapes for inputs with dynamic axes.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         threads: Threads of the runtime, where there are such inputs.
         progress: Called with (what, done, total).
 
@@ -69,7 +71,7 @@ def make_plan(
     rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, config)
-    return _plan(coupling, config, inputs, choices, threads, progress)
+    return _plan(coupling, config, inputs, choices, cache, threads, progress)
 
 
 def _plan(
@@ -77,12 +79,15 @@ def _plan(
     config: PruneConfig,
     inputs: Passes | None,
     choices: Choices | None,
+    cache: Path | None,
     threads: int,
     progress: Progress,
 ) -> PrunePlan:
     observe = None
     if inputs is not None:
-        observe = observer(coupling, inputs, config, threads=threads, progress=progress)
+        observe = observer(
+            coupling, inputs, config, threads=threads, progress=progress, cache=cache
+        )
     return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
 
 
@@ -137,11 +142,6 @@ def carry_out(
     source, macs = coupling.model, planned_macs(coupling, plan)
     fits: tuple[LayerFit, ...] = ()
     if needs_repair(plan.config) and plan.cuts:
-        if inputs is None:
-            raise ConfigError(
-                "the plan repairs its cut on sample inputs; give them with --calib, or set its "
-                "'compensate' to none"
-            )
         found = repair(coupling, plan, inputs, threads=threads, progress=progress)
         plan, fits = found.plan, found.fits
         coupling = with_values(coupling, found.model)
@@ -240,7 +240,7 @@ def verify(
 
 
 def prune(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],
     config: PruneConfig | None = None,
     *,
@@ -251,6 +251,7 @@ def prune(
     same_graph: bool = False,
     data: Mapping[str, AnyArray] | None = None,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
     progress: Progress = _silent,
@@ -258,7 +259,7 @@ def prune(
     """Plans (or takes a plan), cuts, verifies, writes.
 
     Args:
-        model: Input file.
+        model: Input file, or the model loaded from it.
         output: Output file; it appears only when every check has passed.
         config: Budget and method.
         plan: A plan to carry out instead of making one.
@@ -269,6 +270,7 @@ def prune(
         data: Inputs for the fidelity figures.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by and to repair the
             cut with; no labels.
+        cache: A folder that keeps what the inputs say, for other budgets on the same model.
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         progress: Called with (what, done, total).
@@ -282,7 +284,7 @@ def prune(
     clock = Clock()
     config = config or PruneConfig()
     checking = verify_config or VerifyConfig()
-    source = load(model)
+    source = model if isinstance(model, Model) else load(model)
     check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     clock.lap("load")
     ignore = config.ignore if plan is None else tuple(plan.config.get("ignore", ()))
@@ -295,7 +297,7 @@ def prune(
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
-        plan = _plan(coupling, config, inputs, choices, checking.threads, progress)
+        plan = _plan(coupling, config, inputs, choices, cache, checking.threads, progress)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan

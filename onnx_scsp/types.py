@@ -202,49 +202,6 @@ class GroupMap:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnitTable:
-    """Comparable units of one group (equal profile) as Gram matrices; no ONNX below this point.
-
-    A Gram matrix holds all that clustering and merging need, at n x n instead of n x features.
-
-    Attributes:
-        group: The group's id.
-        units: int (n,), the group's unit behind each row.
-        features: float64 (n, n), Gram matrix of the per-member normalised features.
-        signal: float64 (n, n), Gram matrix of the producers' slices with normalisation folded in
-            and the bias as one more entry, not normalised.
-        gain: float64 (n, n), entry (r, s): factor by which later per-channel filters scale r
-            relative to s (least squares); ones where there are none.
-        reader_energy: float64 (n,), squared size of each unit's reader slices.
-        homogeneous: Whether a positive factor passes from makers to readers.
-    """
-
-    group: str
-    units: IntArray
-    features: FloatArray
-    signal: FloatArray
-    gain: FloatArray
-    reader_energy: FloatArray
-    homogeneous: bool
-
-    @property
-    def n_units(self) -> int:
-        """Number of rows."""
-        return int(self.units.size)
-
-    @property
-    def energy(self) -> FloatArray:
-        """float64 (n,): what each unit contributes to its readers, producer times reader."""
-        return np.diagonal(self.signal) * self.reader_energy
-
-    @property
-    def dead(self) -> BoolArray:
-        """Bool (n,): units whose producers are zero."""
-        size = np.diagonal(self.signal)
-        return size <= 1e-14 * max(float(size.max(initial=0.0)), 1e-300)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Partition:
     """Clusters of one set of comparable units.
 
@@ -272,6 +229,7 @@ class GroupCut:
         absorbed_by: Removed unit -> the kept unit that takes over its readers.
         scales: Removed unit -> factor on its reader slices when they are taken over.
         score: Estimated share of the group's signal that is lost, 0..1.
+        criterion: Whose choice won, where several were tried.
     """
 
     group: str
@@ -280,6 +238,7 @@ class GroupCut:
     absorbed_by: Mapping[int, int] = field(default_factory=dict)
     scales: Mapping[int, float] = field(default_factory=dict)
     score: float = 0.0
+    criterion: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,41 +305,3 @@ class VerifyReport:
     def failed(self) -> tuple[Check, ...]:
         """The checks that did not pass."""
         return tuple(check for check in self.checks if not check.passed)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Latency of one model: median and quartiles over interleaved runs."""
-
-    median_ms: float
-    q1_ms: float
-    q3_ms: float
-    runs: int
-
-    @property
-    def iqr_ms(self) -> float:
-        """Distance between the quartiles."""
-        return self.q3_ms - self.q1_ms
-
-
-@dataclass(frozen=True, slots=True)
-class BenchReport:
-    """Two models timed side by side.
-
-    Attributes:
-        a: Timing of the first model.
-        b: Timing of the second.
-        ratio: Median of the per-round ratios b/a.
-        noise_floor: The same statistic, |ratio - 1|, for the first model against itself.
-        machine: What it ran on.
-        threads: Intra-op threads.
-        input_shapes: Input name -> shape.
-    """
-
-    a: Timing
-    b: Timing
-    ratio: float
-    noise_floor: float
-    machine: Mapping[str, str]
-    threads: int
-    input_shapes: Mapping[str, tuple[int, ...]]

@@ -56,7 +56,7 @@ def main() -> None:
     console = Console(width=None if Console().is_terminal else 100, highlight=False)
     for table in prune_tables(result):
         console.print(table)
-    for table in bench_tables(timing, options.model.name, options.output.name):
+    for table in bench_tables([timing], options.model.name, options.output.name):
         console.print(table)
     console.print(_summary(result, informed, options.model, timing.ratio, images, labels))
     console.print(

@@ -80,17 +80,19 @@ def run(
         )
         import onnx_scsp
 
+        wanted = onnx_scsp.read_plan(plan)
+        loaded = onnx_scsp.load(model)
         with progress() as watch:
             result = onnx_scsp.prune(
-                model,
+                loaded,
                 output,
-                plan=onnx_scsp.read_plan(plan),
+                plan=wanted,
                 same_graph=same_graph,
                 verify_config=onnx_scsp.VerifyConfig(
                     threads=threads, input_shapes=input_shapes(input_shape)
                 ),
                 verified=not no_verify,
-                calibration=open_source(source, model, calib_limit, seed),
+                calibration=open_source(source, loaded, calib_limit, seed),
                 progress=watch,
             )
         print_result(result, as_json=json)

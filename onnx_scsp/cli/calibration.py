@@ -11,6 +11,7 @@ from onnx_scsp.errors import ConfigError
 
 if TYPE_CHECKING:
     from onnx_scsp.calibration import CalibrationData, Preprocess
+    from onnx_scsp.graph.model import Model
 
 CALIB_LIMIT = 2048
 CALIB_BATCH = 64
@@ -78,6 +79,17 @@ StdOpt = Annotated[
 ]
 
 
+CacheOpt = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep here what sample inputs say about the model; another budget on the same model "
+        "and inputs then starts at the planning (but for criteria that read inputs).",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
 def calibration_source(
     calib: str | None,
     preprocess: Path | None,
@@ -117,7 +129,7 @@ def calibration_source(
 
 
 def open_source(
-    source: tuple[str | None, Preprocess | None], model: Path, limit: int | None, seed: int
+    source: tuple[str | None, Preprocess | None], model: Model, limit: int | None, seed: int
 ) -> CalibrationData | None:
     """Opens what `calibration_source` found, None where no data was named.
 
@@ -125,12 +137,11 @@ def open_source(
         ConfigError: The data cannot be read or does not fit the model.
     """
     from onnx_scsp.calibration import open_calibration
-    from onnx_scsp.graph.load import load
 
     data, preprocess = source
     if data is None:
         return None
-    return open_calibration(data, load(model), preprocess=preprocess, limit=limit, seed=seed)
+    return open_calibration(data, model, preprocess=preprocess, limit=limit, seed=seed)
 
 
 def _overridden(file: Path | None, values: dict[str, Any]) -> Preprocess:

@@ -24,6 +24,7 @@ from onnx_scsp.cli.calibration import (
     SizeOpt,
     StdOpt,
     calibration_source,
+    open_source,
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import JsonOpt, ModelArg, SeedOpt, ThreadsOpt
@@ -96,7 +97,6 @@ def run(
             scale=scale, mean=mean, std=std,
         )  # fmt: skip
         _check_request(source, hook, labels, other)
-        from onnx_scsp.calibration import open_calibration
         from onnx_scsp.evaluate import evaluate
         from onnx_scsp.graph.load import load
 
@@ -105,10 +105,8 @@ def run(
         if hook is not None:
             figures = [evaluate(each, hook, threads=threads) for each in models]
         compared = None
-        if source is not None:
-            data = open_calibration(
-                source, models[0], preprocess=recipe, limit=calib_limit, seed=seed
-            )
+        data = open_source((source, recipe), models[0], calib_limit, seed)
+        if data is not None:
             samples = _Samples(data, output_name, calib_batch, divergence, threads)
             figures = figures or samples.top1(models, labels)
             compared = samples.compared(models)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onnx_scsp.plan import Choices
 
 ModelArg = Annotated[Path, typer.Argument(metavar="MODEL", help="The .onnx file.")]
 OutputOpt = Annotated[Path, typer.Option("--output", "-o", help="Where to write the result.")]
@@ -29,19 +32,47 @@ RatioOpt = Annotated[
 MethodOpt = Annotated[
     str,
     typer.Option(
-        help="scsp, one-per-cluster, output-aware (needs --calib), or a baseline: l2, random. "
-        "auto: output-aware with --calib, scsp without."
+        help="scsp, one-per-cluster, folding (k-means clusters), output-aware (looks at sample "
+        "inputs), auto-criteria (tries several per group on such inputs), random, or a criterion: "
+        "its least worthy channels go. auto: output-aware on the inputs of --calib or on synthetic "
+        "images, scsp where there are neither."
     ),
 ]
 CompensateOpt = Annotated[
     str,
     typer.Option(
-        help="none, merge (survivors take over readers), reconstruct (layers behind the cut are "
-        "refitted, needs --calib). auto: reconstruct with --calib, merge without."
+        help="none, merge (survivors take over readers), fold (survivors become the means of their "
+        "clusters); on sample inputs: reconstruct (layers behind the cut are refitted), gram (the "
+        "same from Gram matrices of channels), bn (merge, then means and deviations are brought "
+        "back, those of BatchNormalization where it is kept). auto: "
+        "reconstruct on the inputs of --calib or on synthetic images, merge where there are "
+        "neither; fold with folding."
     ),
 ]
 ClustererOpt = Annotated[str, typer.Option(help="spectral, or the baseline kmeans.")]
-CriterionOpt = Annotated[str, typer.Option(help="What a channel is worth: energy or l2.")]
+CriterionOpt = Annotated[
+    str,
+    typer.Option(
+        help="What a channel is worth, by weights: energy, l2, gamma (BatchNormalization's scale), "
+        "fpgm, importance (a file's scores); by sample inputs: hrank, reap, contribution, "
+        "output-error."
+    ),
+]
+AffinityOpt = Annotated[
+    str,
+    typer.Option(
+        help="By what channels are alike: weights, or functional (what they contribute to their "
+        "readers on sample inputs)."
+    ),
+]
+ImportanceOpt = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz",
+        help="Scores for the criterion importance: name of a weight -> one number per channel that "
+        "it makes (Taylor scores from training code, say).",
+    ),
+]
 AlignOpt = Annotated[
     int, typer.Option(help="Channel counts are multiples of this; 1 switches it off.")
 ]
@@ -82,6 +113,7 @@ def prune_config(
     method: str,
     clusterer: str,
     criterion: str,
+    affinity: str,
     align: int,
     min_share: float,
     compensate: str,
@@ -120,6 +152,7 @@ def prune_config(
         method=method,
         clusterer=clusterer,
         criterion=criterion,
+        affinity=affinity,
         align=align,
         min_share=min_share,
         compensate="none" if no_merge else compensate,
@@ -130,8 +163,21 @@ def prune_config(
     )
 
 
+def table_choices(importance: Path | None) -> Choices | None:
+    """The tables to choose from, with scores from a file, if one was named.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    if importance is None:
+        return None
+    from onnx_scsp.plan import Choices, read_importance
+
+    return Choices(importance=read_importance(importance))
+
+
 def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """Parses `NAME:1,3,224,224`.
+    """Parses `NAME:1,3,224,224`; `NAME:1x3x224x224` is the same.
 
     Raises:
         ConfigError: An option is spelled otherwise.
@@ -140,7 +186,7 @@ def input_shapes(options: list[str] | None) -> dict[str, tuple[int, ...]]:
     for option in options or ():
         name, colon, sizes = option.rpartition(":")
         try:
-            shape = tuple(int(size) for size in sizes.split(","))
+            shape = tuple(int(size) for size in sizes.replace("x", ",").split(","))
         except ValueError:
             shape = ()
         if not colon or not name or not shape:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnx_scsp.cli.calibration import (
     CALIB_LIMIT,
+    CacheOpt,
     CalibLimitOpt,
     CalibOpt,
     ColourOpt,
@@ -19,12 +20,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -39,6 +42,7 @@ from onnx_scsp.cli.options import (
     ShapeOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_json, print_tables, progress
 
@@ -54,6 +58,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -68,6 +74,7 @@ def run(
     scale: ScaleOpt = None,
     mean: MeanOpt = None,
     std: StdOpt = None,
+    cache: CacheOpt = None,
     ignore: IgnoreOpt = None,
     approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
@@ -84,6 +91,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -113,7 +121,9 @@ def run(
                 loaded,
                 config,
                 input_shapes=input_shapes(input_shape),
-                calibration=open_source(source, model, calib_limit, seed),
+                calibration=open_source(source, loaded, calib_limit, seed),
+                cache=cache,
+                choices=table_choices(importance),
                 progress=watch,
             )
         onnx_scsp.save_plan(plan, output, loaded)

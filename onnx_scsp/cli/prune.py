@@ -9,6 +9,7 @@ import typer
 
 from onnx_scsp.cli.calibration import (
     CALIB_LIMIT,
+    CacheOpt,
     CalibLimitOpt,
     CalibOpt,
     ColourOpt,
@@ -24,12 +25,14 @@ from onnx_scsp.cli.calibration import (
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
+    AffinityOpt,
     AlignOpt,
     ApproximateOpt,
     ClustererOpt,
     CompensateOpt,
     CriterionOpt,
     IgnoreOpt,
+    ImportanceOpt,
     JsonOpt,
     MacsOpt,
     MethodOpt,
@@ -46,6 +49,7 @@ from onnx_scsp.cli.options import (
     ThreadsOpt,
     input_shapes,
     prune_config,
+    table_choices,
 )
 from onnx_scsp.cli.output import print_result, progress
 from onnx_scsp.cli.tolerance import (
@@ -77,6 +81,8 @@ def run(
     method: MethodOpt = "auto",
     clusterer: ClustererOpt = "spectral",
     criterion: CriterionOpt = "energy",
+    affinity: AffinityOpt = "weights",
+    importance: ImportanceOpt = None,
     align: AlignOpt = 4,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
@@ -91,6 +97,7 @@ def run(
     scale: ScaleOpt = None,
     mean: MeanOpt = None,
     std: StdOpt = None,
+    cache: CacheOpt = None,
     ignore: IgnoreOpt = None,
     approximate: ApproximateOpt = False,
     no_synthetic: NoSyntheticOpt = False,
@@ -113,6 +120,7 @@ def run(
             method=method,
             clusterer=clusterer,
             criterion=criterion,
+            affinity=affinity,
             align=align,
             min_share=min_share,
             compensate=compensate,
@@ -137,31 +145,37 @@ def run(
         import onnx_scsp
 
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
-        data = open_source(source, model, calib_limit, seed)
+        loaded = onnx_scsp.load(model)
+        data = open_source(source, loaded, calib_limit, seed)
+        choices = table_choices(importance)
         if tolerance is not None:
             with progress() as watch:
                 found = onnx_scsp.prune_within(
-                    model,
+                    loaded,
                     output,
                     tolerance,
                     config,
                     calibration=data,
+                    cache=cache,
                     state=state,
                     plan_out=plan_out,
                     verify_config=checking,
+                    choices=choices,
                     progress=watch,
                 )
             print_within(found, as_json=json)
             return
         with progress() as watch:
             result = onnx_scsp.prune(
-                model,
+                loaded,
                 output,
                 config,
                 plan_out=plan_out,
                 verify_config=checking,
                 verified=not no_verify,
                 calibration=data,
+                cache=cache,
+                choices=choices,
                 progress=watch,
             )
         print_result(result, as_json=json)

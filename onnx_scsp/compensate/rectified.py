@@ -16,12 +16,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
+from onnx_scsp.observe.landing import invertible
 from onnx_scsp.observe.regression import Products, ridge_of
 from onnx_scsp.types import BoolArray, FloatArray
 
 ROUNDS = 12
 MOST_ELEMENTS = 1 << 24
 """Rows x inputs that may be kept in memory."""
+MOST_PRODUCTS = 1 << 32
+"""Rows x inputs x outputs that a round may multiply."""
 
 
 @dataclass(slots=True, eq=False)
@@ -84,12 +87,13 @@ def refine(
     """
     rows, targets, added = kept.part(held=False)
     factor = scale[:, None, :]
-    safe = np.where(np.abs(factor) < 1e-6, np.inf, factor)
+    safe = invertible(factor)
     landed = factor * targets + added
-    ridges = [ridge_of(gram, share) for gram in train.gram]
+    grams = [train.gram(g) for g in range(len(start))]
+    ridges = [ridge_of(gram, share) for gram in grams]
     factors = [
         scipy.linalg.cho_factor(gram + np.diag(ridge))
-        for gram, ridge in zip(train.gram, ridges, strict=True)
+        for gram, ridge in zip(grams, ridges, strict=True)
     ]
     transposed = rows.transpose(0, 2, 1)
     now, ahead, pace = best, best, 1.0

@@ -10,7 +10,7 @@ In graph order, for every layer that sees a change,
     s        scale of the normalisation between the layer and that sum
 
 so that a layer makes up for the errors of all layers before it, not only for its own missing inputs
-(He, Zhang, Sun, arXiv 1707.06168; DFPC and LFPC share the idea). The ridge strength is chosen on
+(He, Zhang, Sun, arXiv 1707.06168). The ridge strength is chosen on
 held-out samples, and where no fit beats the present weights there, they stay.
 """
 
@@ -19,17 +19,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 
-from onnx_scsp.compensate.rectified import MOST_ELEMENTS, Rows, refine
+from onnx_scsp.compensate.channels import ChannelFit
+from onnx_scsp.compensate.rectified import MOST_ELEMENTS, MOST_PRODUCTS, Rows, refine
 from onnx_scsp.compensate.segments import Runner, Segment, Shelf, alive_after, cut_graph
 from onnx_scsp.couple import Coupling
 from onnx_scsp.observe.landing import Landing, invertible, landing
 from onnx_scsp.observe.layers import Linear, downstream, kept_inputs, linear_layers
 from onnx_scsp.observe.regression import SHARES, Products, fit
-from onnx_scsp.observe.rows import Sample, draw, inputs_seen, outputs_at
+from onnx_scsp.observe.rows import Sample, draw, draw_inputs, inputs_seen, outputs_at
 from onnx_scsp.observe.statistics import (
     LARGEST_GRAM,
     Batch,
@@ -45,6 +47,10 @@ from onnx_scsp.types import AnyArray, BoolArray, FloatArray
 SHELF_BYTES = 1 << 30
 """Activations beyond this go to disk."""
 
+MOST_CHANNELS = LARGEST_GRAM // 2
+"""Layers of up to so many input channels (of a group) can be fitted channel by channel."""
+_BORDER_POSITIONS = 64
+"""Positions per sample that show how much of a kernel lies inside."""
 _NO_TENSORS = frozenset(
     {"Optional", "SequenceConstruct", "SequenceEmpty", "SequenceMap", "SplitToSequence"}
 )
@@ -57,9 +63,10 @@ class LayerFit:
 
     Attributes:
         node: Name of the layer's node.
-        before: Squared error of its outputs with the weights as cut, relative to their variance.
+        before: Squared error of its outputs with the weights as cut, relative to their variance; of
+            their means and deviations alone where only these are brought back.
         after: The same with the weights as they are now.
-        share: Ridge strength that was chosen, None where the weights stayed.
+        share: Ridge strength that was chosen (0 where there is none), None where nothing changed.
     """
 
     node: str
@@ -89,6 +96,7 @@ def reconstruct(
     *,
     seed: int = 0,
     threads: int = 1,
+    by_channel: bool = False,
     shelf_bytes: int = SHELF_BYTES,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Reconstruction:
@@ -101,6 +109,8 @@ def reconstruct(
         samples: How many there are.
         seed: Seed of the sampled positions.
         threads: Threads of the runtime.
+        by_channel: Whether every layer is fitted from Gram matrices of channels, not only those
+            whose patches are too large (see `channels`).
         shelf_bytes: How many bytes of activations, of each network, stay in memory.
         progress: Called with (what, layers done, layers).
 
@@ -109,25 +119,34 @@ def reconstruct(
     """
     with ExitStack() as stack:
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
-        return _Sweep(coupling, keep, samples, seed, threads, shelves).run(batches, progress)
+        masked = masked_readers(coupling, keep)
+        sweep = Refit(
+            coupling, keep, masked, samples, seed, threads, shelves, by_channel=by_channel
+        )
+        return sweep.run(layers_to_refit(coupling, keep), batches, progress)
 
 
 def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
     """Layers behind the first cut whose outputs can be shifted and whose inputs are few enough."""
+    found = []
+    for layer in layers_behind(coupling, keep):
+        kept = kept_inputs(coupling, layer, keep)
+        width = int(kept.sum()) // layer.groups * layer.taps
+        few = width <= LARGEST_GRAM or layer.inputs // layer.groups <= MOST_CHANNELS
+        if few and _is_even(layer, kept):
+            found.append(layer)
+    return found
+
+
+def layers_behind(coupling: Coupling, keep: BoolArray) -> list[Linear]:
+    """Layers behind the first cut whose outputs can be shifted."""
     graph = coupling.walk.graph
     if any(node.op_type in _NO_TENSORS for node in graph.nodes):
         return []
     layers = linear_layers(coupling)
     first = [layer.y for layer in layers if not kept_inputs(coupling, layer, keep).all()]
     changed = downstream(graph, first)
-    return [
-        layer
-        for layer in layers
-        if layer.y in changed
-        and layer.bias
-        and layer.inputs // layer.groups * layer.taps <= LARGEST_GRAM
-        and _is_even(layer, kept_inputs(coupling, layer, keep))
-    ]
+    return [layer for layer in layers if layer.y in changed and layer.bias]
 
 
 def _is_even(layer: Linear, kept: BoolArray) -> bool:
@@ -136,72 +155,97 @@ def _is_even(layer: Linear, kept: BoolArray) -> bool:
     return bool((counts == counts[0]).all() and counts[0] > 0)
 
 
-class _Sweep:
-    """The two networks, run side by side."""
+class Sweep:
+    """The two networks, run side by side; what happens at each layer is a subclass's."""
 
     def __init__(
         self,
         coupling: Coupling,
         keep: BoolArray,
+        readers: Mapping[str, AnyArray],
         samples: int,
         seed: int,
         threads: int,
         shelves: list[Shelf],
     ) -> None:
-        walk = coupling.walk
         self.coupling, self.keep, self.samples = coupling, keep, samples
         self.seed, self.threads = seed, threads
         self.before, self.now = shelves
-        self.copy = WorkingCopy(coupling.model, walk.constants)
-        for name, array in masked_readers(coupling, keep).items():
+        self.copy = WorkingCopy(coupling.model, coupling.walk.constants)
+        for name, array in readers.items():
             self.copy.set(name, array)
-        self.layers = layers_to_refit(coupling, keep)
-        places = [layer.node.index for layer in self.layers]
-        self.segments = cut_graph(walk.graph, walk.constants, places)
-        self.alive = list(alive_after(self.segments))
         self.fits: list[LayerFit] = []
-        self.refitted: set[str] = set()
 
-    def run(self, batches: Iterable[Batch], progress: Progress) -> Reconstruction:
+    def run(
+        self, layers: list[Linear], batches: Iterable[Batch], progress: Progress
+    ) -> Reconstruction:
+        """Goes through the layers in graph order."""
+        graph, constants = self.coupling.walk.graph, self.coupling.walk.constants
+        segments = cut_graph(graph, constants, [layer.node.index for layer in layers])
+        alive = list(alive_after(segments))
         for batch in batches:
             number = self.before.add_batch()
             self.now.add_batch()
             self.before.put(number, batch)
             self.now.put(number, batch)
-        for index, segment in enumerate(self.segments):
-            progress("repairing layers", index, len(self.segments))
+        for index, segment in enumerate(segments):
+            progress("repairing layers", index, len(segments))
             if index:
-                self._refit(self.layers[index - 1], segment)
+                self.mend(layers[index - 1], segment)
             else:
-                self._advance(self.before, self._runner(segment, self.coupling.model.proto))
-            self._advance(self.now, self._runner(segment, self.copy.proto))
+                self._advance(self.before, self.runner(segment, self.coupling.model.proto))
+            self._advance(self.now, self.runner(segment, self.copy.proto))
             for shelf in (self.before, self.now):
                 for number in range(len(shelf)):
-                    shelf.forget(number, self.alive[index])
-        progress("repairing layers", len(self.segments), len(self.segments))
-        # what was only masked is cut anyway
-        weights = {n: a for n, a in self.copy.changed.items() if n in self.refitted}
-        return Reconstruction(weights, tuple(self.fits))
+                    shelf.forget(number, alive[index])
+        progress("repairing layers", len(segments), len(segments))
+        return Reconstruction(self.weights(), tuple(self.fits))
 
-    def _runner(self, segment: Segment, proto: onnx.ModelProto, *extra: str) -> Runner:
+    def mend(self, layer: Linear, segment: Segment) -> None:
+        """Mends one layer, and takes the original through the segment that it begins."""
+        raise NotImplementedError
+
+    def weights(self) -> dict[str, AnyArray]:
+        """Constants that took new values."""
+        raise NotImplementedError
+
+    def runner(self, segment: Segment, proto: onnx.ModelProto, *extra: str) -> Runner:
+        """Runs a segment of one of the two networks."""
         return Runner(self.coupling.model, segment, extra, proto, self.threads)
 
     def _advance(self, shelf: Shelf, runner: Runner) -> None:
         for number in range(len(shelf)):
             shelf.put(number, runner(shelf.get(number, runner.segment.inputs)))
 
-    def _refit(self, layer: Linear, segment: Segment) -> None:
+
+class Refit(Sweep):
+    """Layer after layer towards what the original computes."""
+
+    def __init__(self, *args: Any, by_channel: bool) -> None:
+        super().__init__(*args)
+        self.by_channel = by_channel
+        self.refitted: set[str] = set()
+
+    def weights(self) -> dict[str, AnyArray]:
+        """What was refitted; what was only masked is cut anyway."""
+        return {n: a for n, a in self.copy.changed.items() if n in self.refitted}
+
+    def mend(self, layer: Linear, segment: Segment) -> None:
         """Runs the original's segment on the way: its outputs are the targets."""
         graph, constants = self.coupling.walk.graph, self.coupling.walk.constants
         kept = kept_inputs(self.coupling, layer, self.keep)
-        place = landing(graph, constants, layer)
-        runner = self._runner(segment, self.coupling.model.proto, layer.y)
         width = int(kept.sum()) // layer.groups * layer.taps
+        few = layer.inputs // layer.groups <= MOST_CHANNELS
+        if width > LARGEST_GRAM or (self.by_channel and few):
+            self._mend_by_channel(layer, kept, segment)
+            return
+        place = landing(graph, constants, layer)
+        runner = self.runner(segment, self.coupling.model.proto, layer.y)
         parts = [
             Products.zeros(layer.groups, width, layer.outputs // layer.groups) for _ in range(2)
         ]
         added = self._added_later(layer)
-        memory = self._memory(place, width)
+        memory = self._memory(layer, place, width)
         positions, first = positions_per_sample(width, self.samples), 0
         for number in range(len(self.before)):
             made = runner(self.before.get(number, segment.inputs))
@@ -213,7 +257,7 @@ class _Sweep:
             gap = self._gap_at(number, place, y.shape)
             if gap is not None:
                 targets += outputs_at(layer, gap, sample) / invertible(place.scale)
-            rows = np.stack(inputs_seen(layer, x, sample, kept))
+            rows = inputs_seen(layer, x, sample, kept)
             grouped = targets_by_group(layer, targets)
             held = held_out(first, len(sample.position))
             if memory is not None:
@@ -225,6 +269,33 @@ class _Sweep:
             self.before.put(number, {n: made[n] for n in segment.outputs})
         self._solve(layer, kept, place, memory, *parts)
 
+    def _mend_by_channel(self, layer: Linear, kept: BoolArray, segment: Segment) -> None:
+        runner = self.runner(segment, self.coupling.model.proto, layer.y)
+        fitted = ChannelFit(layer, kept)
+        positions, first = positions_per_sample(layer.inputs // layer.groups, self.samples), 0
+        for number in range(len(self.before)):
+            old, new = (s.get(number, [layer.x])[layer.x] for s in (self.before, self.now))
+            made = runner(self.before.get(number, segment.inputs))
+            rng = np.random.default_rng([self.seed, layer.node.index, number])
+            place = draw_inputs(layer, new.shape, positions, rng)
+            seen = draw(layer, new.shape, made[layer.y].shape, _BORDER_POSITIONS, rng)
+            fitted.add(old, new, place, seen, held_out(first, len(place)))
+            first += len(place)
+            self.before.put(number, {n: made[n] for n in segment.outputs})
+        whole = layer.to_matrix(self.coupling.walk.constants.array(layer.weight))
+        found = fitted.solve(whole, self.copy.bias(layer))
+        if found is None:
+            return
+        self.fits.append(LayerFit(layer.node.name, found.before, found.after, found.share))
+        if found.share is not None:
+            self._write(layer, found.matrix, found.bias)
+
+    def _write(self, layer: Linear, matrix: FloatArray, bias: FloatArray) -> None:
+        source = self.coupling.walk.constants.source(layer.weight)
+        self.refitted |= {source.name, layer.bias}
+        self.copy.set_matrix(layer, matrix)
+        self.copy.set_bias(layer, bias)
+
     def _added_later(self, layer: Linear) -> FloatArray:
         """The original's bias where the layer's outputs do not hold it yet."""
         if not layer.bias_outside:
@@ -232,12 +303,13 @@ class _Sweep:
         stored = self.coupling.walk.constants.array(layer.bias)
         return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
 
-    def _memory(self, place: Landing, width: int) -> Rows | None:
+    def _memory(self, layer: Linear, place: Landing, width: int) -> Rows | None:
         """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
         if place.other and not self._same_shape(place):
             return None
-        rows = positions_per_sample(width, self.samples) * self.samples
-        return Rows() if place.rectified and rows * width <= MOST_ELEMENTS else None
+        size = positions_per_sample(width, self.samples) * self.samples * width
+        few = size <= MOST_ELEMENTS and size * layer.outputs // layer.groups <= MOST_PRODUCTS
+        return Rows() if place.rectified and few else None
 
     def _same_shape(self, place: Landing) -> bool:
         """Whether the sum's other operand is known by now, and is not broadcast or broadcasting."""
@@ -305,7 +377,4 @@ class _Sweep:
             best = better if new < old else best
         for g in range(layer.groups):
             matrix[g][chosen[g]] = best[g, :-1]
-        source = self.coupling.walk.constants.source(layer.weight)
-        self.refitted |= {source.name, layer.bias}
-        self.copy.set_matrix(layer, matrix)
-        self.copy.set_bias(layer, best[:, -1].reshape(-1))
+        self._write(layer, matrix, best[:, -1].reshape(-1))

@@ -15,6 +15,8 @@ parameters of a normalisation that follows no single producer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -26,8 +28,8 @@ from onnx_scsp.types import (
     IntArray,
     Member,
     Role,
-    UnitTable,
 )
+from onnx_scsp.units import UnitTable
 
 Weights = Callable[[str], AnyArray]
 """Name of a constant -> its values."""
@@ -38,6 +40,8 @@ def unit_tables(
     chains: Iterable[Chain],
     weights: Weights,
     codes: frozenset[str] = frozenset(),
+    norm_scales: frozenset[str] = frozenset(),
+    importance: Mapping[str, FloatArray] = MappingProxyType({}),
 ) -> tuple[UnitTable, ...]:
     """Describes a group's units, one table per profile.
 
@@ -46,6 +50,9 @@ def unit_tables(
         chains: Conv-BN-activation chains of the model.
         weights: Access to the constants' real values.
         codes: Constants that are part of others' real values: scales and zero points.
+        norm_scales: Constants that are the scale of a BatchNormalization.
+        importance: Constant -> scores given from outside, one per entry of the axis that makes (or
+            scales) channels.
 
     Returns:
         Tables in the order of the profile numbers.
@@ -54,10 +61,30 @@ def unit_tables(
     for chain in chains:
         by_weight.setdefault(chain.weight, chain)
     slices = _MemberSlices(group, by_weight, weights, codes)
-    return tuple(
-        slices.table(np.flatnonzero(group.profile == profile))
-        for profile in range(int(group.profile.max()) + 1)
-    )
+    passed = {member.tensor for member in group.members} & norm_scales
+    sizes = {name: np.abs(weights(name)).reshape(-1) for name in sorted(passed)}
+    tables = []
+    for profile in range(int(group.profile.max()) + 1):
+        units = np.flatnonzero(group.profile == profile)
+        found = slices.table(units)
+        scale, score = _scores(group, units, sizes), _scores(group, units, importance)
+        tables.append(replace(found, norm_scale=scale, importance=score))
+    return tuple(tables)
+
+
+def _scores(
+    group: ChannelGroup, units: IntArray, by_tensor: Mapping[str, AnyArray]
+) -> FloatArray | None:
+    """Mean of the vectors' entries of each unit, over the members that have one."""
+    found = []
+    for member in group.members:
+        if member.role is Role.READS or member.tensor not in by_tensor:
+            continue
+        entries = _entries(member.units, units)
+        if entries is not None:
+            vector = np.asarray(by_tensor[member.tensor], np.float64)
+            found.append(vector[entries].mean(axis=1))
+    return np.mean(found, axis=0) if found else None
 
 
 class _MemberSlices:

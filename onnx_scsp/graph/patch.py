@@ -5,7 +5,7 @@ What a patch does not name is copied bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,30 @@ class Gather:
     source: str
     axis: int
     indices: IntArray
+
+
+class Lazy(Mapping[str, AnyArray]):
+    """Arrays that are made when they are asked for, and not kept.
+
+    Args:
+        names: Their names.
+        make: Name -> array.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], AnyArray]) -> None:
+        self._names = tuple(names)
+        self._make = make
+
+    def __getitem__(self, name: str) -> AnyArray:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._make(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

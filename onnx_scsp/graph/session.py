@@ -12,53 +12,110 @@ import onnx
 import onnxruntime as ort
 from onnxruntime import InferenceSession
 
-from onnx_scsp.errors import ModelError
+from onnx_scsp.errors import ConfigError, ModelError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
 
 __all__ = [
+    "CPU",
     "InferenceSession",
+    "end_profile",
     "observe_shapes",
     "open_session",
     "open_variant",
+    "providers",
     "random_feeds",
     "run_session",
+    "with_outputs",
 ]
 
 
+_LARGE_BYTES = 1 << 25
+"""A model from this size on goes to the runtime through a file, not as a second copy in memory."""
+
+CPU = "cpu"
+_SUFFIX = "ExecutionProvider"
+_NO_KERNELS = frozenset({"AzureExecutionProvider"})
+"""Providers that are always listed and run no standard operator."""
+
+
+def providers() -> tuple[str, ...]:
+    """Names of the execution providers that this onnxruntime has, such as `cpu` and `cuda`."""
+    found = (name for name in ort.get_available_providers() if name not in _NO_KERNELS)
+    return tuple(sorted(name.removesuffix(_SUFFIX).lower() for name in found))
+
+
+def _provider(name: str) -> str:
+    """The runtime's own name of a provider."""
+    for full in ort.get_available_providers():
+        if full not in _NO_KERNELS and full.removesuffix(_SUFFIX).lower() == name.lower():
+            return str(full)
+    raise ConfigError(
+        f"provider '{name}' is not in the installed onnxruntime; it has {', '.join(providers())}"
+    )
+
+
 def open_session(
-    source: Path | bytes, *, threads: int = 1, optimise: bool = True
+    source: Path | bytes,
+    *,
+    threads: int = 1,
+    optimise: bool = True,
+    provider: str = CPU,
+    profile: Path | None = None,
 ) -> InferenceSession:
-    """Opens a model on the CPU.
+    """Opens a model.
+
+    Worker threads spin while a run lasts and stop with it, so that a session that is idle takes no
+    core from one that is timed beside it.
 
     Args:
         source: Path of the file, or the serialised model.
-        threads: Intra-op threads.
+        threads: Intra-op threads; operators run one after another.
         optimise: Whether the runtime may rewrite the graph.
+        provider: One of `providers()`.
+        profile: Beginning of the name of a profile that the runtime writes; none where None.
 
     Returns:
         The session.
 
     Raises:
         ModelError: The runtime refuses the model.
+        ConfigError: The provider is not there or cannot be started.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 4
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    wanted = _provider(provider)
     try:
-        return InferenceSession(
+        session = InferenceSession(
             source if isinstance(source, bytes) else str(source),
             options,
-            providers=["CPUExecutionProvider"],
+            providers=list(dict.fromkeys([wanted, _provider(CPU)])),
         )
     except Exception as error:  # the runtime raises many unrelated types
         sentence = " ".join(str(error).split())[:300]
         raise ModelError(f"onnxruntime cannot load the model: {sentence}") from error
+    if wanted not in session.get_providers():  # the runtime falls back to the CPU and goes on
+        raise ConfigError(
+            f"provider '{provider}' is installed but cannot be started on this machine; "
+            "check its drivers and libraries"
+        )
+    return session
+
+
+def end_profile(session: InferenceSession) -> Path:
+    """Closes the profile of a session that was opened with one, and says where it lies."""
+    return Path(session.end_profiling())
 
 
 def run_session(
@@ -132,16 +189,9 @@ def observe_shapes(
     Returns:
         Value name -> (shape, element type); empty where the runtime cannot run the model.
     """
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model.proto)
-    present = {output.name for output in probe.graph.output}
-    for name in names:
-        if name not in present:
-            probe.graph.output.append(onnx.ValueInfoProto(name=name))
-    del probe.graph.value_info[:]
     wanted = list(names)
     try:
-        with open_variant(probe, model) as session:
+        with open_variant(with_outputs(model.proto, wanted), model) as session:
             results = run_session(session, random_feeds(specs, seed=0), wanted)
     except ModelError:
         return {}  # shapes stay unknown, and what depends on them is frozen with that reason
@@ -151,9 +201,34 @@ def observe_shapes(
     }
 
 
+def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """A copy of a model that also gives some of its inner values.
+
+    Args:
+        proto: The model.
+        names: Values to give; what is an output already stays as it is.
+
+    Returns:
+        The copy, without recorded shapes, which might contradict the run.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    present = {output.name for output in copy.graph.output}
+    copy.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present
+    )
+    del copy.graph.value_info[:]
+    return copy
+
+
 @contextmanager
 def open_variant(
-    proto: onnx.ModelProto, model: Model, *, threads: int = 1, optimise: bool = False
+    proto: onnx.ModelProto,
+    model: Model,
+    *,
+    threads: int = 1,
+    optimise: bool = False,
+    used_up: bool = False,
 ) -> Iterator[InferenceSession]:
     """Opens a changed copy of a model, without optimisation so that results compare exactly.
 
@@ -162,13 +237,14 @@ def open_variant(
         model: The model it was made from; its external data is found through it.
         threads: Intra-op threads.
         optimise: Whether the runtime may rewrite the graph all the same, where speed counts.
+        used_up: Whether nobody needs the proto any more: its large tensors then leave it.
 
     Yields:
         The session.
     """
-    if not model.external_files:
+    if not model.external_files and not (used_up and proto.ByteSize() >= _LARGE_BYTES):
         yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
-        path = write_variant(proto, model, Path(folder))
+        path = write_variant(proto, model, Path(folder), used_up=used_up)
         yield open_session(path, threads=threads, optimise=optimise)

@@ -16,7 +16,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 
+from onnx_scsp.observe.landing import invertible
 from onnx_scsp.observe.layers import Linear
 from onnx_scsp.types import BoolArray, FloatArray, IntArray
 
@@ -38,6 +40,8 @@ class Read:
         scale: float64 (O,), from outputs to where they land.
         inputs: Unit -> the inputs (of D) that it feeds.
         variance: Variance of the landing place, over all the layer's channels.
+        tied: Kernel positions that share the inputs: these are channels then, and O counts the
+            outputs of every position.
     """
 
     layer: Linear
@@ -48,6 +52,7 @@ class Read:
     scale: FloatArray
     inputs: Mapping[int, IntArray]
     variance: float
+    tied: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,71 +93,92 @@ def eliminate(reads: Sequence[Read], n_units: int, snapshots: Iterable[int] = ()
         for state in states:
             scores += state.scores(gone)
         scores[gone] = np.inf
-        for unit in np.argsort(scores, kind="stable")[: min(step, n_units - len(order))]:
+        stays = n_units - len(order)
+        going = np.argsort(scores, kind="stable")[: min(step, stays)]
+        # weights are wanted at some counts: stop there
+        stops = [stays - left for left in wanted if stays - going.size < left < stays]
+        for units in np.split(going, sorted(stops)):
             stays = n_units - len(order)
-            loss[stays - 1] = loss[stays] + sum(state.remove(int(unit)) for state in states)
-            gone[unit] = True
-            order.append(int(unit))
-            if stays - 1 in wanted:
-                taken[stays - 1] = tuple(state.unscaled() for state in states)
+            added = sum((state.remove(units) for state in states), np.zeros(units.size))
+            loss[stays - units.size : stays] = (loss[stays] + np.cumsum(added))[::-1]
+            gone[units] = True
+            order.extend(units.tolist())
+            if stays - units.size in wanted:
+                taken[stays - units.size] = tuple(state.unscaled() for state in states)
     return Elimination(np.array(order, np.int64), loss, taken)
 
 
 class _State:
-    """One reader on the way down."""
+    """One reader on the way down: rows of the arrays are the inputs that it still has."""
 
     def __init__(self, read: Read) -> None:
         size = len(read.covariance)
         damping = DAMPING * float(np.trace(read.covariance)) / max(size, 1)
-        left = read.covariance + max(damping, 1e-12) * np.eye(size)
         self.read = read
-        self.inverse = np.linalg.inv(left)
+        self.inverse = np.linalg.inv(read.covariance + max(damping, 1e-12) * np.eye(size))
         self.weight = read.weight * read.scale
+        self.inputs = np.arange(size)
+        self.row = np.arange(size)
         widths = {len(places) for places in read.inputs.values()}
         self.units = np.array(sorted(read.inputs), np.int64)
         self.even = len(widths) == 1
-        self.places = [read.inputs[int(unit)] for unit in self.units]
 
     def scores(self, gone: BoolArray) -> FloatArray:
         found = np.zeros(gone.size)
-        alive = np.flatnonzero(~gone[self.units])
+        alive = self.units[~gone[self.units]]
         if not alive.size:
             return found
+        places = [self._places(unit) for unit in alive]
+        stacks = [(alive[i : i + 1], place[None]) for i, place in enumerate(places)]
         if self.even:
-            places = np.stack([self.places[i] for i in alive])
-            blocks = self.inverse[places[:, :, None], places[:, None, :]]
-            slices = self.weight[places]
-            found[self.units[alive]] = np.einsum(
-                "nso,nso->n", slices, np.linalg.solve(blocks, slices)
-            )
-        else:
-            for i in alive:
-                found[self.units[i]] = self._loss(self.places[i])[0]
+            stacks = [(alive, np.stack(places))]
+        for units, stack in stacks:
+            blocks = self.inverse[stack[:, :, None], stack[:, None, :]]
+            slices = self.weight[stack]
+            found[units] = np.einsum("nso,nso->n", slices, np.linalg.solve(blocks, slices))
         return found / max(self.read.variance, 1e-300)
 
-    def _loss(self, places: IntArray) -> tuple[float, FloatArray]:
-        block = self.inverse[np.ix_(places, places)]
+    def remove(self, units: IntArray) -> FloatArray:
+        """Losses (len(units),) as these units go, one after the other."""
+        losses = np.zeros(units.size)
+        mine = [place for place, unit in enumerate(units) if int(unit) in self.read.inputs]
+        if not mine:
+            return losses
+        parts = [self._places(units[place]) for place in mine]
+        places = np.concatenate(parts)
+        # with P_SS = L L^T the losses of the units in turn are the squares of L^-1 W_S, row by row
+        factor = _factor(np.asarray(self.inverse[np.ix_(places, places)], np.float64))
         right = np.concatenate([self.weight[places], self.inverse[places]], axis=1)
-        solved = np.linalg.solve(block, right)
-        outputs = self.weight.shape[1]
-        return float(np.sum(self.weight[places] * solved[:, :outputs])), solved
-
-    def remove(self, unit: int) -> float:
-        places = self.read.inputs.get(unit)
-        if places is None:
-            return 0.0
-        loss, solved = self._loss(places)
-        outputs = self.weight.shape[1]
-        columns = self.inverse[:, places].copy()
-        self.weight -= columns @ solved[:, :outputs]
-        self.inverse -= columns @ solved[:, outputs:]
-        self.weight[places] = 0.0
-        self.inverse[places] = 0.0
-        self.inverse[:, places] = 0.0
-        self.inverse[places, places] = 1.0
-        return max(loss, 0.0) / max(self.read.variance, 1e-300)
+        solved = scipy.linalg.solve_triangular(factor, right, lower=True)
+        slices, across = np.split(solved, [self.weight.shape[1]], axis=1)
+        starts = np.cumsum([0, *(part.size for part in parts[:-1])])
+        losses[mine] = np.add.reduceat(np.square(slices).sum(axis=1), starts)
+        stays = np.ones(self.inputs.size, bool)
+        stays[places] = False
+        across = across[:, stays]
+        self.weight = self.weight[stays] - across.T @ slices
+        self.inverse = self.inverse[np.ix_(stays, stays)]
+        self.inverse -= across.T @ across
+        self.inputs = self.inputs[stays]
+        self.row[self.inputs] = np.arange(self.inputs.size)
+        return losses / max(self.read.variance, 1e-300)
 
     def unscaled(self) -> FloatArray:
-        scale = self.read.scale
-        safe = np.where(np.abs(scale) < 1e-6, np.inf, scale)
-        return np.where(np.isinf(safe), self.read.weight, self.weight / safe)
+        """The weights as the layer would hold them now, with zeros for what is gone."""
+        scale = invertible(self.read.scale)
+        found = np.zeros_like(self.read.weight)
+        found[self.inputs] = self.weight / scale
+        return np.where(np.isinf(scale), self.read.weight, found)
+
+    def _places(self, unit: int) -> IntArray:
+        return self.row[self.read.inputs[int(unit)]]
+
+
+def _factor(block: FloatArray) -> FloatArray:
+    """Lower Cholesky factor, of the nearest positive matrix where rounding has left none."""
+    try:
+        return np.asarray(np.linalg.cholesky(block))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(block)
+        floor = 1e-12 * max(float(values[-1]), 1e-300)
+        return np.asarray(np.linalg.cholesky((vectors * np.maximum(values, floor)) @ vectors.T))

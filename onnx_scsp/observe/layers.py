@@ -61,6 +61,11 @@ class Linear:
         """Whether positions are spatial."""
         return self.node.op_type in ("Conv", "ConvTranspose")
 
+    @property
+    def axis(self) -> int:
+        """Where its inputs and outputs have their channels."""
+        return 1 if self.is_conv else -1
+
     @cached_property
     def groups(self) -> int:
         """Number of groups."""
@@ -216,16 +221,7 @@ def _bias(
 
 def kept_inputs(coupling: Coupling, layer: Linear, keep: BoolArray) -> BoolArray:
     """Bool (input channels,): which of a layer's inputs stay under a choice of units."""
-    return _stays(coupling, layer.x, keep, layer.inputs, 1 if layer.is_conv else -1)
-
-
-def kept_outputs(coupling: Coupling, layer: Linear, keep: BoolArray) -> BoolArray:
-    """Bool (output channels,): which of a layer's outputs stay."""
-    return _stays(coupling, layer.y, keep, layer.outputs, 1 if layer.is_conv else -1)
-
-
-def _stays(coupling: Coupling, value: str, keep: BoolArray, size: int, axis: int) -> BoolArray:
-    units = input_units(coupling, value, size, axis)
+    units = input_units(coupling, layer.x, layer.inputs, layer.axis)
     return np.asarray((units < 0) | keep[units])
 
 

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
+from scipy.linalg.blas import dsyrk
 
 from onnx_scsp.types import FloatArray
 
 SHARES = (1e-4, 1e-3, 1e-2, 1e-1)
 """Ridge strengths that are tried on held-out rows."""
+
+_WIDE = 256
+"""From so many inputs on the time goes into the products, not into calling for them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,14 +31,14 @@ class Products:
     """Sums over rows, for all groups of one layer.
 
     Attributes:
-        gram: float64 (groups, d + 1, d + 1).
+        lower: float64 (groups, d + 1, d + 1): the Gram matrices, below and on the diagonal.
         cross: float64 (groups, d + 1, outputs).
         power: float64 (groups, outputs).
         total: float64 (groups, outputs), sum of the targets.
         rows: Number of rows.
     """
 
-    gram: FloatArray
+    lower: FloatArray
     cross: FloatArray
     power: FloatArray
     total: FloatArray
@@ -58,7 +62,12 @@ class Products:
         ones = np.ones((*rows.shape[:2], 1))
         full = np.concatenate([rows, ones], axis=2)
         transposed = full.transpose(0, 2, 1)
-        self.gram += transposed @ full
+        if full.shape[2] < _WIDE:
+            self.lower += transposed @ full
+        else:
+            for group, matrix in enumerate(transposed):
+                # in place, and one half of the products; the transpose of C order is Fortran order
+                dsyrk(1.0, matrix, beta=1.0, c=self.lower[group].T, overwrite_c=1)
         self.cross += transposed @ targets
         self.power += np.einsum("gno,gno->go", targets, targets)
         self.total += targets.sum(axis=1)
@@ -70,19 +79,28 @@ class Products:
         if samples * positions:
             self.add(
                 rows.reshape(groups, samples * positions, d),
-                targets.reshape(groups, samples * positions, -1),
+                targets.reshape(groups, samples * positions, targets.shape[3]),
             )
+
+    def gram(self, group: int) -> FloatArray:
+        """One group's Gram matrix, float64 (d + 1, d + 1)."""
+        half = np.tril(self.lower[group])
+        return np.asarray(half + np.tril(half, -1).T)
 
     def error(self, weight: FloatArray) -> float:
         """Squared error of W (groups, d + 1, outputs), summed over rows and outputs."""
-        fitted = np.einsum("gdo,gdo->", weight, self.gram @ weight - 2.0 * self.cross)
-        return max(float(self.power.sum() + fitted), 0.0)
+        fitted = sum(
+            float(np.vdot(w, self.gram(g) @ w - 2.0 * self.cross[g])) for g, w in enumerate(weight)
+        )
+        return max(float(self.power.sum()) + fitted, 0.0)
 
     def moments(self, group: int) -> tuple[FloatArray, FloatArray]:
         """Covariance (d, d) and mean (d,) of a group's inputs."""
         rows = max(self.rows, 1)
-        mean = self.gram[group, :-1, -1] / rows
-        covariance = self.gram[group, :-1, :-1] / rows - np.outer(mean, mean)
+        gram = self.gram(group)[:-1]
+        mean = gram[:, -1] / rows
+        covariance = gram[:, :-1] / rows
+        covariance -= np.outer(mean, mean)
         return covariance, mean
 
     @property
@@ -105,7 +123,7 @@ def fit(products: Products, start: FloatArray, share: float, *, bias: bool = Tru
     """
     result = start.copy()
     for g in range(len(start)):
-        gram, d = products.gram[g], products.gram.shape[1] - 1
+        gram, d = products.gram(g), len(start[g]) - 1
         if d == 0 and not bias:
             continue
         ridge = ridge_of(gram, share)

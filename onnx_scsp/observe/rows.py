@@ -113,32 +113,75 @@ def _pads(
     return begins
 
 
-def inputs_seen(layer: Linear, x: AnyArray, sample: Sample, kept: BoolArray) -> list[FloatArray]:
+def inputs_seen(layer: Linear, x: AnyArray, sample: Sample, kept: BoolArray) -> FloatArray:
     """Rows of the design matrix, for each group.
 
     Args:
         layer: The layer.
         x: Its input.
         sample: Output positions.
-        kept: Bool (input channels,).
+        kept: Bool (input channels,), equally many of every group.
 
     Returns:
-        One array (samples, positions, kept channels of the group x taps) per group, float64.
+        float64 (groups, samples, positions, kept channels of a group x taps).
     """
     samples, positions = sample.position.shape
     if not layer.is_conv:
         flat = np.asarray(x).reshape(samples, -1, layer.inputs)
         rows = np.take_along_axis(flat, sample.position[..., None], axis=1)[..., kept]
-        return [rows.astype(np.float64)]
+        return rows.astype(np.float64)[None]
     spread = np.asarray(x).reshape(samples, layer.inputs, -1)
     chosen = spread[:, kept]
     padded = np.concatenate([chosen, np.zeros((*chosen.shape[:2], 1), chosen.dtype)], axis=2)
     seen = np.stack([padded[n][:, sample.inputs[n]] for n in range(samples)])
-    # (samples, channels, positions, taps) -> (samples, positions, channels, taps)
-    seen = seen.transpose(0, 2, 1, 3).astype(np.float64)
-    per_group = kept.reshape(layer.groups, -1).sum(axis=1)
-    parts = np.split(seen, np.cumsum(per_group)[:-1], axis=2)
-    return [part.reshape(samples, positions, -1) for part in parts]
+    width = chosen.shape[1] // layer.groups
+    split = seen.reshape(samples, layer.groups, width, positions, layer.taps)
+    by_group = split.transpose(1, 0, 3, 2, 4).astype(np.float64)
+    return by_group.reshape(layer.groups, samples, positions, width * layer.taps)
+
+
+def draw_inputs(
+    layer: Linear, x_shape: tuple[int, ...], count: int, rng: np.random.Generator
+) -> IntArray:
+    """Draws input positions, as many for every sample of a batch.
+
+    Args:
+        layer: The layer.
+        x_shape: Shape of its input.
+        count: Positions per sample; all of them where there are fewer.
+        rng: Random numbers.
+
+    Returns:
+        int (samples, positions), flat positions, without repetition within a sample.
+    """
+    samples = x_shape[0] if len(x_shape) > 1 else 1
+    spatial = x_shape[2:] if layer.is_conv else x_shape[1:-1]
+    total = int(np.prod(spatial, dtype=np.int64))
+    if total <= count:
+        return np.tile(np.arange(total), (samples, 1))
+    return np.argsort(rng.random((samples, total)), axis=1)[:, :count]
+
+
+def channels_at(layer: Linear, x: AnyArray, place: IntArray) -> FloatArray:
+    """Values of an input's channels at given positions.
+
+    Args:
+        layer: The layer.
+        x: Its input.
+        place: int (samples, positions), flat positions.
+
+    Returns:
+        float64 (groups, samples x positions, input channels of the group).
+    """
+    samples = place.shape[0]
+    if layer.is_conv:
+        flat = np.asarray(x).reshape(samples, layer.inputs, -1)
+        taken = np.take_along_axis(flat, place[:, None, :], axis=2).transpose(0, 2, 1)
+    else:
+        flat = np.asarray(x).reshape(samples, -1, layer.inputs)
+        taken = np.take_along_axis(flat, place[..., None], axis=1)
+    rows = taken.astype(np.float64).reshape(-1, layer.groups, layer.inputs // layer.groups)
+    return rows.transpose(1, 0, 2)
 
 
 def outputs_at(layer: Linear, y: AnyArray, sample: Sample) -> FloatArray:

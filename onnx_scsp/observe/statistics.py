@@ -2,11 +2,10 @@
 
 For each layer, over sampled output positions,
 
-    gram  = sum [r 1] [r 1]^T        r: the inputs that a position sees
-    cross = sum [r 1] y^T            y: the outputs there
+    gram = sum [r 1] [r 1]^T        r: the inputs that a position sees
 
 over the samples that are not held out, and over all of them the variance of the place where the
-outputs land.
+outputs land. Where a position sees too many inputs, r are the channels at sampled input positions.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from onnx_scsp.couple import Coupling
-from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.graph.session import open_variant, run_session, with_outputs
 from onnx_scsp.observe.landing import Landing, landing
 from onnx_scsp.observe.layers import Linear, linear_layers
 from onnx_scsp.observe.regression import Products
-from onnx_scsp.observe.rows import draw, inputs_seen, outputs_at
+from onnx_scsp.observe.rows import channels_at, draw, draw_inputs, inputs_seen, outputs_at
 from onnx_scsp.types import AnyArray, BoolArray, FloatArray
 
 Batch = Mapping[str, AnyArray]
@@ -33,6 +31,9 @@ HELD_OUT = 8
 LARGEST_GRAM = 6144
 """Layers that see more inputs per position than this are described channel by channel."""
 _ROWS_PER_INPUT = 24
+_ROWS_PER_FURTHER_INPUT = 6
+"""For inputs beyond `_MANY`: the sums grow with the third power of the inputs as it is."""
+_MANY = 1024
 _FEWEST_ROWS = 8192
 
 
@@ -43,14 +44,16 @@ class LayerStatistics:
     Attributes:
         layer: The layer.
         landing: Where its outputs land.
-        train: Sums over the training samples.
+        train: Sums over the training samples, without targets.
         variance: Variance of the landing place, summed over the channels.
+        by_channel: Whether the sums are over channels, all kernel positions alike.
     """
 
     layer: Linear
     landing: Landing
     train: Products
     variance: float
+    by_channel: bool = False
 
 
 def held_out(first: int, count: int) -> BoolArray:
@@ -60,7 +63,9 @@ def held_out(first: int, count: int) -> BoolArray:
 
 def positions_per_sample(inputs: int, samples: int) -> int:
     """How many output positions of every sample a layer with so many inputs needs."""
-    wanted = max(_FEWEST_ROWS, _ROWS_PER_INPUT * inputs)
+    further = max(inputs - _MANY, 0)
+    enough = _ROWS_PER_INPUT * (inputs - further) + _ROWS_PER_FURTHER_INPUT * further
+    wanted = max(_FEWEST_ROWS, enough)
     return max(1, -(-wanted // max(samples, 1)))
 
 
@@ -87,16 +92,16 @@ def collect(
         Node index -> statistics, for every linear layer that sees few enough inputs.
     """
     graph, constants = coupling.walk.graph, coupling.walk.constants
-    layers = [x for x in linear_layers(coupling) if x.inputs // x.groups * x.taps <= LARGEST_GRAM]
+    layers = [x for x in linear_layers(coupling) if x.inputs // x.groups <= LARGEST_GRAM]
     if not layers:
         return {}
     gathered = [_Gathering(x, landing(graph, constants, x), samples, seed) for x in layers]
     wanted = dict.fromkeys(
         name for each in gathered for name in (each.layer.x, each.layer.y, each.landing.value)
     )
-    proto = _probed(coupling, wanted)
+    names = [name for name in wanted if name not in graph.inputs]
+    proto = with_outputs(coupling.model.proto, names)
     with open_variant(proto, coupling.model, threads=threads, optimise=True) as session:
-        names = [name for name in wanted if name not in graph.inputs]
         done = 0
         for number, batch in enumerate(batches):
             values = {**run_session(session, batch, names), **batch}
@@ -107,17 +112,6 @@ def collect(
     return {each.layer.node.index: each.result() for each in gathered if each.train.rows}
 
 
-def _probed(coupling: Coupling, wanted: Iterable[str]) -> onnx.ModelProto:
-    proto = onnx.ModelProto()
-    proto.CopyFrom(coupling.model.proto)
-    present = {output.name for output in proto.graph.output} | set(coupling.walk.graph.inputs)
-    proto.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in wanted if name not in present
-    )
-    del proto.graph.value_info[:]
-    return proto
-
-
 class _Gathering:
     """Statistics of one layer while they grow."""
 
@@ -126,9 +120,11 @@ class _Gathering:
         self.landing = place
         self.seed = seed
         width = layer.inputs // layer.groups * layer.taps
+        self.by_channel = width > LARGEST_GRAM
+        if self.by_channel:
+            width = layer.inputs // layer.groups
         self.positions = positions_per_sample(width, samples)
-        outputs = layer.outputs // layer.groups
-        self.train = Products.zeros(layer.groups, width, outputs)
+        self.train = Products.zeros(layer.groups, width, 0)
         self._sums = np.zeros((2, layer.outputs))
         self._rows = 0
         self._every = np.ones(layer.inputs, bool)
@@ -139,24 +135,24 @@ class _Gathering:
             return
         rng = np.random.default_rng([self.seed, layer.node.index, number])
         sample = draw(layer, x.shape, y.shape, self.positions, rng)
-        rows = by_group(inputs_seen(layer, x, sample, self._every))
-        targets = targets_by_group(layer, outputs_at(layer, y, sample))
-        held = held_out(first, len(sample.position))
-        self.train.add_samples(rows[:, ~held], targets[:, ~held])
+        if self.by_channel:
+            place_in = draw_inputs(layer, x.shape, self.positions, rng)
+            flat = channels_at(layer, x, place_in)
+            rows = flat.reshape(layer.groups, *place_in.shape, -1)
+        else:
+            rows = inputs_seen(layer, x, sample, self._every)
+        rows = rows[:, ~held_out(first, len(sample.position))]
+        self.train.add_samples(rows, np.zeros((*rows.shape[:3], 0)))
         place = values[self.landing.value]
         landed = outputs_at(layer, place if place.shape == y.shape else y, sample)
-        self._rows += sample.position.size
-        self._sums += np.stack([landed.sum(axis=(0, 1)), np.square(landed).sum(axis=(0, 1))])
+        landed = landed[np.isfinite(landed).all(axis=2)]
+        self._rows += len(landed)
+        self._sums += np.stack([landed.sum(axis=0), np.square(landed).sum(axis=0)])
 
     def result(self) -> LayerStatistics:
         mean, square = self._sums / max(self._rows, 1)
         variance = float(np.maximum(square - mean**2, 0.0).sum())
-        return LayerStatistics(self.layer, self.landing, self.train, variance)
-
-
-def by_group(rows: list[FloatArray]) -> FloatArray:
-    """(groups, samples, positions, d), from the rows of equally wide groups."""
-    return np.stack(rows)
+        return LayerStatistics(self.layer, self.landing, self.train, variance, self.by_channel)
 
 
 def targets_by_group(layer: Linear, values: FloatArray) -> FloatArray:

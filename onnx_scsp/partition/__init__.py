@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from onnx_scsp.partition.kmeans import kmeans_clusters
+from onnx_scsp.partition.kmeans import kmeans_clusters, kmeans_rows
 from onnx_scsp.partition.spectral import (
     affinity,
     clone_classes,
     cosine,
+    eigenvalues,
     spectral_clusters,
-    spectrum,
 )
 from onnx_scsp.types import FloatArray, Partition
 
@@ -21,9 +21,10 @@ __all__ = [
     "affinity",
     "clone_classes",
     "cosine",
+    "eigenvalues",
     "kmeans_clusters",
+    "kmeans_rows",
     "spectral_clusters",
-    "spectrum",
 ]
 
 Clusterer = Callable[[FloatArray, int], Partition]

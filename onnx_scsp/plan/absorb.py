@@ -19,8 +19,9 @@ from types import MappingProxyType
 import numpy as np
 
 from onnx_scsp.partition import cosine
-from onnx_scsp.plan.methods import Pick
-from onnx_scsp.types import FloatArray, UnitTable
+from onnx_scsp.plan.method import Pick
+from onnx_scsp.types import FloatArray
+from onnx_scsp.units import UnitTable
 
 Absorption = tuple[dict[int, int], dict[int, float]]
 Compensator = Callable[[UnitTable, Pick, float], Absorption]
@@ -67,6 +68,31 @@ def absorb_nearest(table: UnitTable, pick: Pick, threshold: float) -> Absorption
     return taken, scales
 
 
+def absorb_cluster(table: UnitTable, pick: Pick, threshold: float) -> Absorption:
+    """Every removed unit joins the nearest survivor of its cluster, however far: folding.
+
+    Args:
+        table: The units.
+        pick: Which rows stay.
+        threshold: Not used: a mean stands for its cluster as a whole.
+
+    Returns:
+        Removed unit -> survivor, and no scales.
+    """
+    del threshold
+    removed = np.setdiff1d(np.arange(table.n_units), pick.keep)
+    size = np.diagonal(table.features)
+    taken: dict[int, int] = {}
+    for row in removed[~table.dead[removed]]:
+        candidates = pick.keep[~table.dead[pick.keep]]
+        if pick.clusters is not None:
+            candidates = candidates[pick.clusters[candidates] == pick.clusters[row]]
+        if candidates.size:
+            distance = size[candidates] - 2.0 * table.features[row, candidates]
+            taken[int(table.units[row])] = int(table.units[candidates[np.argmin(distance)]])
+    return taken, {}
+
+
 def _scale(table: UnitTable, size: FloatArray, row: int, survivor: int) -> float:
     if not table.homogeneous:
         return 1.0
@@ -79,8 +105,13 @@ COMPENSATORS: Mapping[str, Compensator] = MappingProxyType(
     {
         "merge": absorb_nearest,
         "none": absorb_nothing,
+        # and then the means and deviations behind the cut are brought back
+        "bn": absorb_nearest,
+        # survivors become the means of their clusters afterwards
+        "fold": absorb_cluster,
         # the plan only selects; the layers behind the cut are refitted afterwards
         "reconstruct": absorb_nothing,
+        "gram": absorb_nothing,
     }
 )
 """Compensators by name. Extend a copy: `COMPENSATORS | {"mine": my_compensator}`."""

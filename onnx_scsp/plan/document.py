@@ -44,6 +44,7 @@ def plan_to_json(plan: PrunePlan) -> str:
 
 
 def _group(group: ChannelGroup, cut: GroupCut | None) -> dict[str, Any]:
+    chosen = {"criterion": cut.criterion} if cut and cut.criterion else {}
     return {
         "id": group.id,
         "units": group.n_units,
@@ -51,6 +52,7 @@ def _group(group: ChannelGroup, cut: GroupCut | None) -> dict[str, Any]:
         "absorbed_by": {str(r): s for r, s in cut.absorbed_by.items()} if cut else {},
         "scales": {str(r): s for r, s in cut.scales.items()} if cut else {},
         "score": cut.score if cut else 0.0,
+        **chosen,
         "profile": group.profile.tolist(),
         "layers": list(group.layers),
         "homogeneous": group.homogeneous,
@@ -244,6 +246,7 @@ def _read_cut(entry: Mapping[str, Any], name: str) -> GroupCut:
         absorbed,
         scales,
         float(entry.get("score", 0)),
+        str(entry.get("criterion", "")),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import Coupling
-from onnx_scsp.describe import CRITERIA, Criterion, unit_tables
+from onnx_scsp.describe import AFFINITIES, CRITERIA, Affinity, Criterion
 from onnx_scsp.errors import BudgetError, ConfigError, ModelError
 from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import CLUSTERERS, Clusterer
@@ -17,9 +18,13 @@ from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, smallest
 from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.lots import Lot, make_lots, spread
-from onnx_scsp.plan.methods import METHODS, Method, Tools
+from onnx_scsp.plan.method import Method, Ranking, Tools
+from onnx_scsp.plan.methods import METHODS
 from onnx_scsp.plan.needs import Needs, find_needs
-from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan, UnitTable
+from onnx_scsp.plan.ranking import rankings
+from onnx_scsp.plan.tables import describe, with_activity
+from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan
+from onnx_scsp.units import UnitTable
 
 SCHEMA = 1
 Observer = Callable[[Sequence[IntArray]], Evidence]
@@ -30,12 +35,23 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choices:
-    """The tables that options name entries of; extend a copy to add your own."""
+    """The tables that options name entries of; extend a copy to add your own.
+
+    Attributes:
+        methods: How many units stay, and which.
+        clusterers: Who belongs together.
+        criteria: What a unit is worth; each is a method, too.
+        affinities: Who is like whom.
+        compensators: Who takes over whom.
+        importance: Constant -> one score per channel that it makes, for the criterion `importance`.
+    """
 
     methods: Mapping[str, Method] = field(default_factory=lambda: METHODS)
     clusterers: Mapping[str, Clusterer] = field(default_factory=lambda: CLUSTERERS)
     criteria: Mapping[str, Criterion] = field(default_factory=lambda: CRITERIA)
+    affinities: Mapping[str, Affinity] = field(default_factory=lambda: AFFINITIES)
     compensators: Mapping[str, Compensator] = field(default_factory=lambda: COMPENSATORS)
+    importance: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,14 +61,20 @@ class _Chosen:
     method: Method
     cluster: Clusterer
     criterion: Criterion
+    affinity: Affinity
     compensate: Compensator
     seed: int
+    criteria: Mapping[str, Criterion]
     evidence: Evidence | None = None
+    rankings: dict[int, dict[str, Ranking]] = field(default_factory=dict)
 
     def tools(self, place: int) -> Tools:
         found = self.evidence.pools[place] if self.evidence is not None else None
         rng = np.random.default_rng([self.seed, place])
-        return Tools(self.cluster, self.criterion, rng, found)
+        known = self.rankings.setdefault(place, {})
+        trials = self.evidence.trials if self.evidence is not None else None
+        trial = partial(trials.errors, place) if trials is not None else None
+        return Tools(self.cluster, self.criterion, rng, found, self.criteria, trial, known)
 
 
 def plan_cuts(
@@ -81,13 +103,17 @@ def plan_cuts(
         BudgetError: The budget is below the reachable floor.
     """
     config = config.resolved(has_data=observe is not None)
-    chosen = _choose(config, choices or Choices())
+    choices = choices or Choices()
+    chosen = _choose(config, choices)
     if not coupling.map.groups:
         raise ModelError(_nothing_to_prune(coupling))
-    tables = _tables(coupling, progress)
+    tables = describe(coupling, choices.importance, progress)
     if observe is not None:
         units = [table.units + coupling.offsets[table.group] for table in tables]
-        chosen = replace(chosen, evidence=observe(units))
+        evidence = observe(units)
+        chosen = replace(chosen, evidence=evidence)
+        tables = [with_activity(t, found) for t, found in zip(tables, evidence.pools, strict=True)]
+    tables = [replace(table, features=chosen.affinity(table)) for table in tables]
     choice = _allocation(coupling, config, chosen, tables, config.align, config.min_share)
     counts = _counts(coupling, config, chosen, choice, tables, progress)
     picked = [
@@ -106,21 +132,29 @@ def plan_cuts(
 
 
 def _choose(config: PruneConfig, choices: Choices) -> _Chosen:
+    methods = {**rankings(choices.criteria), **choices.methods}
     wanted: tuple[tuple[str, str, Mapping[str, object]], ...] = (
-        ("method", config.method, choices.methods),
+        ("method", config.method, methods),
         ("clusterer", config.clusterer, choices.clusterers),
         ("criterion", config.criterion, choices.criteria),
+        ("affinity", config.affinity, choices.affinities),
         ("compensate", config.compensate, choices.compensators),
     )
     for option, name, table in wanted:
         if name not in table:
             raise ConfigError(f"--{option} '{name}' is unknown; use one of {', '.join(table)}")
+    if choices.importance and "importance" not in (config.method, config.criterion):
+        raise ConfigError(
+            "scores of importance are given, and neither --method nor --criterion is importance"
+        )
     return _Chosen(
-        choices.methods[config.method],
+        methods[config.method],
         choices.clusterers[config.clusterer],
         choices.criteria[config.criterion],
+        choices.affinities[config.affinity],
         choices.compensators[config.compensate],
         config.seed,
+        choices.criteria,
     )
 
 
@@ -132,18 +166,6 @@ def _nothing_to_prune(coupling: Coupling) -> str:
         f"nothing to prune: every layer's channels are held, first of all by {first.node}: "
         f"{first.detail}"
     )
-
-
-def _tables(coupling: Coupling, progress: Progress) -> list[UnitTable]:
-    tables: list[UnitTable] = []
-    groups, constants = coupling.map.groups, coupling.walk.constants
-    for done, group in enumerate(groups):
-        progress("describing groups", done, len(groups))
-        tables.extend(
-            unit_tables(group, coupling.map.chains, constants.real, constants.code_tensors)
-        )
-    progress("describing groups", len(groups), len(groups))
-    return tables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,6 +315,7 @@ class _Picked:
     taken: Mapping[int, int]
     scales: Mapping[int, float]
     lost: float
+    criterion: str = ""
 
 
 def _pick(
@@ -318,7 +341,7 @@ def _pick(
     gone = np.setdiff1d(np.arange(table.n_units), pick.keep)
     lost = [row for row in gone if int(table.units[row]) not in taken]
     kept = tuple(table.units[pick.keep].tolist())
-    return _Picked(kept, taken, scales, float(table.energy[lost].sum()))
+    return _Picked(kept, taken, scales, float(table.energy[lost].sum()), pick.criterion)
 
 
 def _cuts(
@@ -341,6 +364,7 @@ def _cuts(
                 absorbed_by={r: s for entry in found for r, s in sorted(entry.taken.items())},
                 scales={r: s for entry in found for r, s in sorted(entry.scales.items())},
                 score=round(lost / whole, 6) if whole > 0 else 0.0,
+                criterion=" ".join(sorted({e.criterion for e in found} - {""})),
             )
         )
     return tuple(cuts)

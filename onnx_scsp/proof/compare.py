@@ -71,15 +71,12 @@ def difference(a: Mapping[str, AnyArray], b: Mapping[str, AnyArray]) -> Differen
     return Difference(largest, mean, finite, agree, agreement)
 
 
-def with_probes(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    """A copy of the proto that also outputs the given inner values."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    present = {output.name for output in copy.graph.output}
+def _probe(proto: onnx.ModelProto, names: Iterable[str]) -> None:
+    """Makes inner values outputs."""
+    present = {output.name for output in proto.graph.output}
     for name in dict.fromkeys(names):
         if name not in present:
-            copy.graph.output.append(onnx.ValueInfoProto(name=name))
-    return copy
+            proto.graph.output.append(onnx.ValueInfoProto(name=name))
 
 
 def probes(proto: onnx.ModelProto) -> dict[str, str]:
@@ -101,12 +98,12 @@ def probes(proto: onnx.ModelProto) -> dict[str, str]:
 
 @contextmanager
 def running(
-    proto: onnx.ModelProto, model: Model, inner: Mapping[str, str], threads: int
+    make: Callable[[], onnx.ModelProto], model: Model, inner: Mapping[str, str], threads: int
 ) -> Iterator[Callable[[Mapping[str, AnyArray]], dict[str, AnyArray]]]:
     """Opens a variant of `model`, without graph optimisation, its activations unrounded.
 
     Args:
-        proto: The variant.
+        make: Makes the variant, a proto of its own.
         model: The model whose external data it refers to.
         inner: Outputs to leave out -> inner values to look at instead.
         threads: Runtime threads.
@@ -114,10 +111,10 @@ def running(
     Yields:
         Inputs -> value name -> array.
     """
-    smooth = unrounded(proto)
-    probed = with_probes(smooth, inner.values()) if inner else smooth
+    proto = unrounded(make())
+    _probe(proto, inner.values())
     hidden = set(inner) - set(inner.values())
-    with open_variant(probed, model, threads=threads) as session:
+    with open_variant(proto, model, threads=threads, used_up=True) as session:
 
         def run(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
             results = run_session(session, feeds)

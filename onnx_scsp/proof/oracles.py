@@ -41,7 +41,8 @@ _MOST_RELAXED = 100.0
 
 Feeds = Mapping[str, AnyArray]
 Run = Callable[[Feeds], dict[str, AnyArray]]
-Opener = Callable[[onnx.ModelProto, Model], AbstractContextManager[Run]]
+Maker = Callable[[], onnx.ModelProto]
+Opener = Callable[[Maker, Model], AbstractContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +84,23 @@ def check_oracles(
     opened: Opener = partial(running, inner=probes(a.proto), threads=config.threads)
     try:
         batches = _batches(opened, a, specs, config.seed, limit)
-        pruned = _outputs(opened, b.proto, b, batches)
-        plain = _compare(opened, masked_twin(a, plan), a, batches[:1], pruned[:1])
-        loud = _compare(opened, masked_twin(a, plan, loud=True), a, batches[1:], pruned[1:])
+        pruned = _outputs(opened, b, batches)
+        quiet, loud = partial(masked_twin, a, plan), partial(masked_twin, a, plan, loud=True)
+        plain = _compare(opened, quiet, a, batches[:1], pruned[:1])
+        noisy = _compare(opened, loud, a, batches[1:], pruned[1:])
         dense = [batch.dense for batch in batches]
-        moved = _compare(opened, permuted(a, plan, config.seed), a, batches, dense)
+        moved = _compare(opened, partial(permuted, a, plan, config.seed), a, batches, dense)
     except ModelError as error:
         return [Check("masked twin", False, detail=str(error))]
     return [
-        _verdict("masked twin", [*plain, *loud], "removal equals masking"),
+        _verdict("masked twin", [*plain, *noisy], "removal equals masking"),
         _verdict("permutation", moved, "coupled channels are complete"),
     ]
 
 
 def _compare(
     opened: Opener,
-    proto: onnx.ModelProto,
+    make: Maker,
     model: Model,
     batches: list[_Batch],
     others: list[Mapping[str, AnyArray]],
@@ -106,7 +108,7 @@ def _compare(
     """A variant against the outputs that it should have, batch by batch."""
     if not batches:
         return []
-    with opened(proto, model) as run:
+    with opened(make, model) as run:
         return [_outcome(run, batch, other) for batch, other in zip(batches, others, strict=True)]
 
 
@@ -131,11 +133,15 @@ def _is_steady(run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], found: 
     return True
 
 
-def _outputs(
-    opened: Opener, proto: onnx.ModelProto, model: Model, batches: list[_Batch]
-) -> list[Mapping[str, AnyArray]]:
-    with opened(proto, model) as run:
+def _outputs(opened: Opener, model: Model, batches: list[_Batch]) -> list[Mapping[str, AnyArray]]:
+    with opened(partial(_copy, model), model) as run:
         return [run(batch.feeds) for batch in batches]
+
+
+def _copy(model: Model) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.proto)
+    return copy
 
 
 def _batches(
@@ -148,7 +154,7 @@ def _batches(
     measures it.
     """
     most = _MOST_RELAXED * limit
-    with opened(a.proto, a) as run:
+    with opened(partial(_copy, a), a) as run:
 
         def batch(place: int, scale: float, noise: float | None = None) -> _Batch:
             feeds = _scaled(random_feeds(specs, seed + 1 + place), scale)

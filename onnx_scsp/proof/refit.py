@@ -3,20 +3,20 @@
 A repair gives some constants new values before the cut. The oracles then hold against the original
 with these values. Where only the files are at hand, the values come from the result, entry by entry
 to the places that the plan says were kept; what was removed keeps its old value, which the oracles
-zero. Constants that the plan does not name as refitted are those of the original.
+zero, and what a survivor's slices took over of it is subtracted again. Constants that the plan does
+not name as refitted are those of the original.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import overwrite
+from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
-from onnx_scsp.types import BoolArray, Check, PrunePlan
+from onnx_scsp.types import AnyArray, BoolArray, Check, PrunePlan, Role
 
 
 def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
@@ -34,8 +34,7 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
         PlanError: The plan names a constant that the files do not have, or of another shape.
     """
     ours, theirs = (Constants(model, view(model.proto)) for model in (a, b))
-    proto = onnx.ModelProto()
-    proto.CopyFrom(a.proto)
+    tensors: dict[str, AnyArray] = {}
     for name in plan.refit:
         if name not in ours or name not in theirs or ours.is_derived(name):
             raise PlanError(f"the plan calls '{name}' refitted, which is no constant of both files")
@@ -48,8 +47,28 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
         np.moveaxis(array, across, 0)[np.moveaxis(stays, across, 0)] = np.moveaxis(
             found, across, 0
         ).reshape(-1)
-        overwrite(proto, name, array)
+        _take_back(plan, name, array, ours.array(name))
+        tensors[name] = array
+    proto = apply_patch(a, ours, Patch(tensors=tensors))
     return Model(proto, a.path, a.sha256, a.external_files)
+
+
+def _take_back(plan: PrunePlan, name: str, array: AnyArray, old: AnyArray) -> None:
+    """Subtracts from the survivors' slices what the cut adds to them."""
+    cuts = {cut.group: cut for cut in plan.cuts if cut.absorbed_by}
+    for group in plan.groups:
+        for member in group.members:
+            if member.tensor == name and member.role is Role.READS and group.id in cuts:
+                rows = np.atleast_2d(member.units)
+                across = max(member.across, 0) if len(rows) > 1 else member.axis
+                views = np.split(array, len(rows), across) if len(rows) > 1 else [array]
+                parts = np.split(old, len(rows), across) if len(rows) > 1 else [old]
+                for row, view_, part in zip(rows, views, parts, strict=True):
+                    slices = np.moveaxis(view_, member.axis, 0)
+                    added = np.moveaxis(part, member.axis, 0)
+                    for removed, survivor in cuts[group.id].absorbed_by.items():
+                        scale = cuts[group.id].scales.get(removed, 1.0)
+                        slices[row == survivor] -= (scale * added[row == removed]).astype(old.dtype)
 
 
 def _stays(plan: PrunePlan, name: str, shape: tuple[int, ...]) -> tuple[BoolArray, int]:

@@ -13,7 +13,7 @@ import onnx
 
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import Patch, apply_patch
+from onnx_scsp.graph.patch import Lazy, Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.restrict import restrict_statistics
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
@@ -143,16 +143,11 @@ def _rewrite(
     """Changes members one after the other; `centred`: integers less their zero points."""
     graph = view(model.proto)
     constants = Constants(model, graph)
-    tensors: dict[str, AnyArray] = {}
+    steps: dict[str, list[tuple[ChannelGroup, Member]]] = {}
     copies: dict[tuple[int, int], AnyArray] = {}
     for group, member in members:
         if not member.uses:
-            array = tensors.get(member.tensor)
-            if array is None:
-                array = constants.array(member.tensor)
-                if centred and not constants.is_float(member.tensor):
-                    array = array - constants.zero_of(member.tensor)
-            tensors[member.tensor] = _by_parts(change, array, member, group)
+            steps.setdefault(member.tensor, []).append((group, member))
         for use in member.uses:
             node, place = (int(part) for part in use.split(":"))
             used = graph.nodes[node].inputs[place]
@@ -163,11 +158,13 @@ def _rewrite(
             array = copies.get((node, place))
             array = constants.array(used) if array is None else array
             copies[node, place] = _by_parts(change, array, local, group)
-    if centred:
-        tensors = {
-            name: (array + constants.zero_of(name)).astype(constants.array(name).dtype)
-            if not constants.is_float(name)
-            else array
-            for name, array in tensors.items()
-        }
-    return apply_patch(model, constants, Patch(tensors=tensors, copies=copies))
+
+    def rewritten(name: str) -> AnyArray:
+        array, shifted = constants.array(name), centred and not constants.is_float(name)
+        dtype = array.dtype
+        array = array - constants.zero_of(name) if shifted else array
+        for group, member in steps[name]:
+            array = _by_parts(change, array, member, group)
+        return (array + constants.zero_of(name)).astype(dtype) if shifted else array
+
+    return apply_patch(model, constants, Patch(tensors=Lazy(steps, rewritten), copies=copies))

@@ -13,7 +13,7 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
-from onnx_scsp.proof.compare import Difference, difference
+from onnx_scsp.proof.compare import difference
 from onnx_scsp.proof.oracles import check_oracles
 from onnx_scsp.proof.refit import check_only_values, put_back
 from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
@@ -86,8 +86,12 @@ def _fidelity(
     assert a.path is not None
     assert b.path is not None
     feeds = random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES) if data is None else dict(data)
-    sessions = [open_session(path, threads=config.threads) for path in (a.path, b.path)]
-    found = _in_batches(sessions, feeds, specs)
+    # one after the other: two sessions hold the weights of both models
+    first, second = (
+        _in_batches(open_session(path, threads=config.threads), feeds, specs)
+        for path in (a.path, b.path)
+    )
+    found = difference(first, second)
     source = "given inputs" if data is not None else "random inputs"
     checks = [
         Check("largest output difference", True, found.largest, None, f"relative, {source}"),
@@ -99,11 +103,11 @@ def _fidelity(
 
 
 def _in_batches(
-    sessions: list[InferenceSession],
+    session: InferenceSession,
     feeds: Mapping[str, AnyArray],
     specs: tuple[InputSpec, ...],
-) -> Difference:
-    """Runs all samples through both; a model of fixed batch sees as many whole batches as fit."""
+) -> dict[str, AnyArray]:
+    """Runs all samples through; a model of fixed batch sees as many whole batches as fit."""
     given = [spec for spec in specs if spec.name in feeds]
     sampled = [spec for spec in given if _has_samples(spec, feeds[spec.name])]
     fixed = [spec.shape[0] for spec in sampled if not spec.dynamic[0]]
@@ -111,16 +115,14 @@ def _in_batches(
     count = min((len(feeds[spec.name]) for spec in sampled), default=size)
     starts = range(0, max(count - size + 1, 1) if fixed else count, size)
     names = {spec.name for spec in sampled}
-    outputs: list[list[dict[str, AnyArray]]] = [[] for _ in sessions]
+    outputs: list[dict[str, AnyArray]] = []
     for start in starts:
         part = {
             name: array[start : start + size] if name in names else array
             for name, array in feeds.items()
         }
-        for place, session in enumerate(sessions):
-            outputs[place].append(run_session(session, part))
-    first, second = ({name: _joined(runs, name) for name in runs[0]} for runs in outputs)
-    return difference(first, second)
+        outputs.append(run_session(session, part))
+    return {name: _joined(outputs, name) for name in outputs[0]}
 
 
 def _has_samples(spec: InputSpec, array: AnyArray) -> bool:

@@ -55,6 +55,7 @@ def _groups(plan: PrunePlan) -> list[dict[str, Any]]:
             "before": group.n_units,
             "after": len(cuts[group.id].keep) if group.id in cuts else group.n_units,
             "absorbed": len(cuts[group.id].absorbed_by) if group.id in cuts else 0,
+            "criterion": cuts[group.id].criterion if group.id in cuts else "",
             "layers": list(group.layers),
         }
         for group in plan.groups

@@ -7,7 +7,7 @@ parts of one axis keep other entries of a second axis each (a grouped convolutio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -80,12 +80,15 @@ def cut_tensors(coupling: Coupling, plan: PrunePlan, keep: BoolArray) -> Patch:
     return Patch(tensors=tensors, copies=copies)
 
 
-def masked_readers(coupling: Coupling, keep: BoolArray) -> dict[str, AnyArray]:
+def masked_readers(
+    coupling: Coupling, keep: BoolArray, absorbed: Sequence[Takeover] = ()
+) -> dict[str, AnyArray]:
     """Full-sized readers whose slices of removed units are zero: the cut, before anything shrinks.
 
     Args:
         coupling: The model's groups.
         keep: Units that stay.
+        absorbed: Who takes over whom before that.
 
     Returns:
         Stored constant -> values, for every reader that loses a unit. Left out are copies per use
@@ -104,6 +107,8 @@ def masked_readers(coupling: Coupling, keep: BoolArray) -> dict[str, AnyArray]:
             gone = ~_stays(units, keep)
             if not gone.any():
                 continue
+            if absorbed:
+                array = _merge_parts(array, axis, units, across, list(absorbed))
             shape = [1] * array.ndim
             if units.ndim == 2:  # equal parts of another axis lose other entries each
                 parts = np.repeat(gone, array.shape[across] // len(units), axis=0)
@@ -114,6 +119,17 @@ def masked_readers(coupling: Coupling, keep: BoolArray) -> dict[str, AnyArray]:
             array = np.where(gone.reshape(shape), zero, array).astype(array.dtype)
             masked[name] = array
     return masked
+
+
+def _merge_parts(
+    array: AnyArray, axis: int, units: IntArray, across: int, absorbed: list[Takeover]
+) -> AnyArray:
+    """Merges along one axis, part by part where equal parts of another read other units each."""
+    if units.ndim == 1:
+        return _merge(array, axis, units, absorbed)
+    parts = np.split(array, len(units), axis=across)
+    merged = [_merge(part, axis, row, absorbed) for part, row in zip(parts, units, strict=True)]
+    return np.concatenate(merged, axis=across)
 
 
 def _readers_of(coupling: Coupling) -> Mapping[tuple[str, str], set[int]]:

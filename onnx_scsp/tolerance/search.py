@@ -23,6 +23,7 @@ from onnx_scsp.calibrated import Passes, observer
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import BudgetError
+from onnx_scsp.figures import achieved as share_left
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.observe import Evidence
@@ -32,7 +33,8 @@ from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
 from onnx_scsp.plan.planner import Progress
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.state import Record
-from onnx_scsp.types import FloatArray, IntArray, PrunePlan, UnitTable
+from onnx_scsp.types import Cost, FloatArray, IntArray, PrunePlan
+from onnx_scsp.units import UnitTable
 
 _DIGITS = 4
 """Of the fractions that are tried."""
@@ -65,6 +67,7 @@ class Bench:
     threads: int
     measure: Measure
     progress: Progress
+    cache: Path | None = None
 
 
 class Search:
@@ -139,6 +142,7 @@ class Search:
             bench.config,
             threads=bench.threads,
             progress=bench.progress,
+            cache=bench.cache,
         )
 
         def once(pools: Sequence[IntArray]) -> Evidence:
@@ -193,13 +197,13 @@ class Search:
         """The target's share that remains."""
         bench = self._bench
         coupling, target = bench.coupling, bench.config.target
-        if target == "ratio":
-            gone = sum(cut.n_units - len(cut.keep) for cut in plan.cuts)
-            return 1.0 - gone / sum(group.n_units for group in plan.groups)
-        if target == "macs":
-            return planned_macs(coupling, plan) / max(coupling.macs, 1)
-        after = find_coupling(load(path), rules=bench.rules, input_shapes=bench.shapes)
-        return after.map.params / max(coupling.map.params, 1)
+        before = Cost(coupling.macs, coupling.map.params, 0)
+        params = before.params
+        if target == "params":
+            result = find_coupling(load(path), rules=bench.rules, input_shapes=bench.shapes)
+            params = result.map.params
+        after = Cost(planned_macs(coupling, plan), params, 0)
+        return share_left(target, before, after, plan)
 
     def _refusal(self) -> str:
         target, tolerance = self._bench.config.target, self._tolerance

@@ -47,12 +47,13 @@ class WithinTolerance:
 
 
 def prune_within(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],
     tolerance: Tolerance,
     config: PruneConfig | None = None,
     *,
     calibration: CalibrationData | None = None,
+    cache: Path | None = None,
     state: str | os.PathLike[str] | None = None,
     plan_out: str | os.PathLike[str] | None = None,
     verify_config: VerifyConfig | None = None,
@@ -63,12 +64,13 @@ def prune_within(
     """Finds the smallest model within a tolerance, cuts, verifies, writes.
 
     Args:
-        model: Input file.
+        model: Input file, or the model loaded from it.
         output: Output file; it appears only when a cut is tolerated and every check has passed.
         tolerance: How much worse the model may become.
         config: Method, and as `target` what is to become small; `value` is not used.
         calibration: Sample inputs to choose by and to repair the cut with; for a divergence a
             quarter of them only judges.
+        cache: A folder that keeps what the inputs say, for other searches on the same model.
         state: A file that keeps the trials: an interrupted search goes on from it.
         plan_out: Where to write the plan.
         verify_config: Tolerances, seeds and input shapes.
@@ -88,7 +90,7 @@ def prune_within(
     begun = time.perf_counter()
     config, checking = config or PruneConfig(), verify_config or VerifyConfig()
     shapes = checking.input_shapes
-    source = load(model)
+    source = model if isinstance(model, Model) else load(model)
     check_outputs(source, Path(output), None if plan_out is None else Path(plan_out))
     learn, held = calibration, None
     if tolerance.max_divergence is not None:
@@ -117,12 +119,13 @@ def prune_within(
         checking.threads,
         measure,
         progress,
+        cache,
     )
     search = Search(bench, tolerance, record)
     plan = search.run()
     searched = round(time.perf_counter() - begun, 4)
     result = prune(
-        model,
+        source,
         output,
         plan=plan,
         plan_out=plan_out,

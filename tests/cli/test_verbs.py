@@ -124,14 +124,6 @@ def test_verify_reports_agreement_on_given_inputs(run, model, tmp_path):
     assert checks["top-1 agreement"]["value"] == pytest.approx(expected)
 
 
-def test_bench_reports_both_models_and_the_machine(run_json, model):
-    data = run_json("bench", model, model, "--rounds", 5, "--warm-up", 1)
-    assert data["a"]["runs"] == data["b"]["runs"] == 5
-    assert data["a"]["median_ms"] > 0
-    assert data["noise_floor"] >= 0
-    assert {"processor", "cores", "onnxruntime"} <= set(data["machine"])
-
-
 def test_ops_lists_every_rule(run_json):
     import onnx_scsp
 

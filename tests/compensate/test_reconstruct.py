@@ -297,8 +297,8 @@ def test_a_layer_without_a_shift_stays() -> None:
 
 def test_a_layer_of_too_many_inputs_stays() -> None:
     n, x = image(size=16)
-    y = n.conv(x, 25)
-    wide = n.gemm(n.op("Flatten", n.relu(y)), 25 * 256, 8)
+    y = n.conv(x, 26)
+    wide = n.gemm(n.op("Flatten", n.relu(y)), 26 * 256, 8)
     out = n.gemm(n.relu(wide), 8, 5)
     coupling = coupling_of(n.build(out))
     assert names(coupling, without(coupling, y, [0])) == [out]

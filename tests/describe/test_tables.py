@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from graph.small import DIGITS
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.describe import CRITERIA, unit_tables
 from onnx_scsp.graph.load import load
-from onnx_scsp.types import Chain, ChannelGroup, Member, Role, UnitTable
+from onnx_scsp.types import Chain, ChannelGroup, Member, Role
+from onnx_scsp.units import UnitTable
 
 RNG_SEED = 0
 
@@ -282,3 +284,48 @@ def test_a_model_with_normalisation_describes_as_the_folded_one(field: str) -> N
     for a, b in zip(plain, folded, strict=True):
         left, right = getattr(a, field), getattr(b, field)
         assert np.abs(left - right).max() <= 1e-5 * np.abs(left).max(), a.group
+
+
+# ---- what comes beside the filters ------------------------------------------------------------
+
+
+def named(arrays: Mapping[str, np.ndarray], found: ChannelGroup, **known: Any) -> UnitTable:
+    return unit_tables(found, (chain("w", NORM),), arrays.__getitem__, **known)[0]
+
+
+def normalised(scale: list[float]) -> tuple[dict[str, np.ndarray], ChannelGroup]:
+    arrays = {name: np.ones(3) for name in NORM} | {"w": random(3, 4), "scale": np.array(scale)}
+    members = [MAKES, *(member(name, 0, Role.SCALES, [0, 1, 2]) for name in NORM)]
+    return arrays, group(*members, n=3)
+
+
+def test_the_size_of_the_normalisations_scale_is_known() -> None:
+    found = named(*normalised([-2.0, 0.5, 1.0]), norm_scales=frozenset({"scale"}))
+    assert CRITERIA["gamma"](found).tolist() == [2.0, 0.5, 1.0]
+
+
+def test_scales_of_several_normalisations_are_averaged() -> None:
+    arrays, one = normalised([1.0, 2.0, 3.0])
+    arrays["other"] = np.array([-3.0, 0.0, 1.0])
+    two = group(*one.members, member("other", 0, Role.SCALES, [0, 1, 2]), n=3)
+    found = named(arrays, two, norm_scales=frozenset({"scale", "other"}))
+    assert CRITERIA["gamma"](found).tolist() == [2.0, 1.0, 2.0]
+
+
+def test_a_group_without_normalisation_has_no_such_scale() -> None:
+    found = unit_tables(group(MAKES, n=3), (), {"w": random(3, 4)}.__getitem__,
+                        norm_scales=frozenset({"scale"}))[0]  # fmt: skip
+    assert found.norm_scale is None
+
+
+def test_given_scores_reach_the_units_that_own_the_entries() -> None:
+    swapped = group(member("w", 0, Role.MAKES, [2, -1, 0, 1]), n=3)
+    found = unit_tables(swapped, (), {"w": random(4, 4)}.__getitem__,
+                        importance={"w": np.array([5.0, 9.0, 1.0, 2.0])})[0]  # fmt: skip
+    assert CRITERIA["importance"](found).tolist() == [1.0, 2.0, 5.0]
+
+
+def test_scores_of_a_reader_say_nothing_about_the_units() -> None:
+    found = unit_tables(group(MAKES, READS, n=3), (), {"w": random(3, 4), "r": random(5, 3)}.get,
+                        importance={"r": np.ones(5)})[0]  # fmt: skip
+    assert found.importance is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,14 @@ import onnx_scsp
 from onnx_scsp.errors import ConfigError, ModelError
 from onnx_scsp.graph import session as runtime
 from onnx_scsp.graph.load import from_proto
-from onnx_scsp.measure import latency, machine_record
-from onnx_scsp.types import BenchReport
+from onnx_scsp.measure import BenchReport, Sweep, interleave, latency, machine_record
 
 A, B = DIGITS / "digits_bn.onnx", DIGITS / "digits_folded.onnx"
 
 
 @pytest.fixture(scope="module")
 def report() -> BenchReport:
-    return onnx_scsp.benchmark(A, B, rounds=7, warm_up=1)
+    return onnx_scsp.benchmark(A, B, rounds=7, warm_up=1, operators=True, memory=True)
 
 
 def test_every_round_is_counted(report: BenchReport) -> None:
@@ -45,6 +45,20 @@ def test_the_record_says_what_was_run(report: BenchReport) -> None:
     assert report.threads == 1
     assert report.input_shapes == {"image": (1, 1, 8, 8)}
     assert report.machine == machine_record()
+    assert (report.provider, report.warm_up, report.steady) == ("cpu", 1, None)
+
+
+def test_the_ratio_lies_in_its_interval(report: BenchReport) -> None:
+    low, high = report.interval
+    assert 0.0 < low <= report.ratio <= high
+
+
+def test_profile_and_memory_are_there_when_asked_for_and_not_else(report: BenchReport) -> None:
+    assert report.profile is not None
+    assert report.memory is not None
+    assert min(report.memory.a_bytes, report.memory.b_bytes) > 0
+    plain = onnx_scsp.benchmark(A, B, rounds=3, warm_up=0)
+    assert plain.profile is plain.memory is None
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -79,7 +93,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.order, self.feeds = 0.0, [], []
         self._sessions: list[object] = []
-        monkeypatch.setattr(latency.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(interleave.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(latency, "open_session", self.open)
         monkeypatch.setattr(latency, "run_session", self.run)
 
@@ -97,8 +111,25 @@ def test_ratio_and_noise_floor_follow_from_the_times(monkeypatch: pytest.MonkeyP
     Clock(monkeypatch)
     found = onnx_scsp.benchmark(A, B, rounds=5, warm_up=0)
     assert found.ratio == pytest.approx(1.5)
+    assert found.interval == pytest.approx((1.5, 1.5))
     assert found.noise_floor == pytest.approx(0.25)
     assert (found.a.median_ms, found.b.median_ms) == pytest.approx((2000.0, 3000.0))
+
+
+@pytest.mark.parametrize(
+    ("interval", "noise_floor", "verdict"),
+    [
+        ((0.80, 0.90), 0.05, "faster"),
+        ((0.80, 0.96), 0.05, "alike"),
+        ((0.90, 1.20), 0.05, "alike"),
+        ((1.04, 1.20), 0.05, "alike"),
+        ((1.06, 1.20), 0.05, "slower"),
+    ],
+)
+def test_the_verdict_needs_an_interval_beyond_the_noise(
+    report: BenchReport, interval: tuple[float, float], noise_floor: float, verdict: str
+) -> None:
+    assert replace(report, interval=interval, noise_floor=noise_floor).verdict == verdict
 
 
 def test_every_round_runs_both_models_and_the_first_once_more(
@@ -160,6 +191,50 @@ def test_models_whose_input_sizes_differ_are_refused() -> None:
     for other in (second, from_proto(proto)):
         with pytest.raises((ConfigError, ModelError)):
             onnx_scsp.benchmark(first, other, rounds=3)
+
+
+def test_a_sweep_measures_every_combination() -> None:
+    sweep = Sweep(batches=(1, 2), threads=(1, 2), input_shapes=({}, {"image": (3, 1, 8, 8)}))
+    told: list[tuple[str, int, int]] = []
+    reports = onnx_scsp.bench_sweep(
+        A, B, sweep, rounds=3, warm_up=0, progress=lambda *step: told.append(step)
+    )
+    found = [(report.input_shapes["image"][0], report.threads) for report in reports]
+    assert found == [(1, 1), (1, 2), (2, 1), (2, 2), *[(3, 1), (3, 2)] * 2]
+    assert told == [("timing", done, 8) for done in range(8)]
+
+
+def test_a_sweep_over_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nothing to measure"):
+        onnx_scsp.bench_sweep(A, B, Sweep(batches=()))
+
+
+def test_providers_are_named_and_the_cpu_is_always_there() -> None:
+    assert "cpu" in runtime.providers()
+    assert "azure" not in runtime.providers()
+
+
+def test_a_provider_that_is_not_installed_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"provider 'abacus' is not .* it has .*cpu"):
+        onnx_scsp.benchmark(A, B, rounds=3, provider="abacus")
+
+
+def test_a_provider_that_does_not_start_is_no_silent_fall_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listed = ["DreamExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(runtime.ort, "get_available_providers", lambda: listed)
+
+    class OnTheCpu:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(runtime, "InferenceSession", OnTheCpu)
+    with pytest.raises(ConfigError, match="'dream' is installed but cannot be started"):
+        runtime.open_session(b"", provider="dream")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

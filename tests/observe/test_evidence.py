@@ -13,10 +13,10 @@ from nets import NETS
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.graph.session import open_variant, run_session
-from onnx_scsp.observe import Evidence, PoolEvidence, evidence, gather_evidence
+from onnx_scsp.observe import Evidence, PoolEvidence, evidence, gather_evidence, statistics
 from onnx_scsp.observe.elimination import eliminate
-from onnx_scsp.observe.evidence import reads_of
 from onnx_scsp.observe.layers import input_units
+from onnx_scsp.observe.reads import reads_of
 from onnx_scsp.observe.statistics import collect, held_out, positions_per_sample
 from onnx_scsp.observe.weights import WorkingCopy
 from onnx_scsp.plan.cost import make_pools
@@ -106,7 +106,7 @@ def test_a_measurement_that_fewer_units_do_better_in_is_noise(
 ) -> None:
     coupling, _, _ = stack()  # measured at 3, 4, 6 and 7 of 8 units, the narrowest first
     answers = iter([0.1, 0.5, 0.2, 0.05])
-    monkeypatch.setattr(evidence._Judge, "_divergence", lambda *_: next(answers))
+    monkeypatch.setattr(evidence.Judge, "divergence", lambda *_: next(answers))
     found = only(coupling)
     measured = np.square(found.damage[1:8]) / found.local[1:8]
     np.testing.assert_allclose(measured[2:], [0.5, 0.5, 0.35, 0.2, 0.05], rtol=1e-9)
@@ -175,8 +175,10 @@ def test_the_measured_part_is_what_the_repaired_cut_does_to_the_output() -> None
     coupling, _, out = stack()
     found = only(coupling)
     level = 4
-    way = eliminate(found.reads, 8, [level])
-    (read,) = found.reads
+    (read,) = reads_of(
+        coupling, pools_of(coupling)[0], collect(coupling, batches_for(coupling), 32)
+    )
+    way = eliminate([read], 8, [level])
     weight = way.snapshots[level][0]
     copy = WorkingCopy(coupling.model, coupling.walk.constants)
     bias = copy.bias(read.layer) + read.mean @ (read.weight - weight)
@@ -273,6 +275,41 @@ def test_every_eighth_sample_is_held_out_wherever_a_batch_starts() -> None:
 
 def test_wide_layers_and_few_samples_need_more_positions() -> None:
     assert positions_per_sample(10, 64) * 64 >= 8192
-    assert positions_per_sample(4000, 64) * 64 >= 24 * 4000
+    assert positions_per_sample(1000, 64) * 64 >= 24 * 1000
+    # wide layers: fewer rows per input, but always several times as many
+    assert 8 * 4000 <= positions_per_sample(4000, 64) * 64 < 24 * 4000
     assert positions_per_sample(10, 10**9) == 1
     assert positions_per_sample(10, 0) >= 8192
+
+
+# ---- patches that are too large ----------------------------------------------------------------
+
+
+def by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the Gram matrices of patches too large, those of channels not."""
+    monkeypatch.setattr(statistics, "LARGEST_GRAM", 16)
+
+
+def test_copies_are_found_channel_by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_channel(monkeypatch)
+    coupling, rows = planted()
+    found = only(coupling)
+    pairs = {int(row): place % 4 for place, row in enumerate(rows)}
+    assert len({pairs[int(row)] for row in found.order[:4]}) == 4
+    assert found.local[4] < 0.02 * found.local[3]
+    assert found.damage[4] < 0.05 * found.damage[3]
+
+
+def test_channels_are_read_at_every_kernel_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_channel(monkeypatch)
+    coupling, _ = planted()
+    (units,) = pools_of(coupling)
+    (read,) = reads_of(coupling, units, collect(coupling, batches_for(coupling), 32))
+    assert (read.tied, read.covariance.shape, read.weight.shape) == (9, (8, 8), (8, 9 * 4))
+    kernel = coupling.walk.constants.array(read.layer.weight)  # (outputs, channels, 3, 3)
+    expected = kernel.transpose(1, 2, 3, 0).reshape(8, -1)
+    np.testing.assert_allclose(read.weight, expected, rtol=1e-6)
+    x = values_of(coupling, [read.layer.x])[read.layer.x]
+    kept = ~held_out(0, len(x))
+    seen = np.moveaxis(x[kept], 1, 0).reshape(8, -1)
+    np.testing.assert_allclose(read.covariance, np.cov(seen, bias=True), rtol=1e-4, atol=1e-6)

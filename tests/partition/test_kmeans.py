@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnx_scsp.partition import CLUSTERERS, kmeans_clusters
+from onnx_scsp.partition import CLUSTERERS, kmeans_clusters, kmeans_rows
 from partition.test_spectral import gram, planted, same
 
 
@@ -54,3 +54,31 @@ def test_every_clusterer_of_the_table_gives_labels_without_gaps(name: str) -> No
 def test_the_table_cannot_be_changed_in_place() -> None:
     with pytest.raises(TypeError):
         CLUSTERERS["mine"] = kmeans_clusters  # type: ignore[index]
+
+
+# ---- rows as long as they are -----------------------------------------------------------------
+
+
+def test_filters_of_one_direction_and_unlike_length_are_kept_apart() -> None:
+    rows = np.array([[1.0, 0.0], [1.1, 0.0], [9.0, 0.0], [9.1, 0.0]])
+    assert same(kmeans_rows(gram(rows), 2).labels, np.array([0, 0, 1, 1]))
+    assert kmeans_clusters(gram(rows), 2).k == 1  # one direction
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_planted_blobs_are_found_by_rows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(4), 6)
+    rows = 5 * rng.standard_normal((4, 10))[labels] + 0.1 * rng.standard_normal((24, 10))
+    assert same(kmeans_rows(gram(rows), 4).labels, labels)
+
+
+@pytest.mark.parametrize("k", [1, 4, 8])
+def test_equal_rows_share_a_cluster(k: int) -> None:
+    rows = np.random.default_rng(0).standard_normal((8, 5))
+    labels = kmeans_rows(gram(np.concatenate([rows, rows])), k).labels
+    assert np.array_equal(labels[:8], labels[8:])
+
+
+def test_rows_without_length_are_accepted() -> None:
+    assert kmeans_rows(np.zeros((4, 4)), 2).k == 1

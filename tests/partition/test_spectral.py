@@ -9,8 +9,14 @@ from sklearn.cluster import SpectralClustering
 from sklearn.cluster._spectral import cluster_qr as reference_qr
 from sklearn.metrics import adjusted_rand_score
 
-from onnx_scsp.partition import affinity, clone_classes, cosine, spectral_clusters, spectrum
-from onnx_scsp.partition.spectral import cluster_qr
+from onnx_scsp.partition import (
+    affinity,
+    clone_classes,
+    cosine,
+    eigenvalues,
+    spectral_clusters,
+)
+from onnx_scsp.partition.spectral import cluster_qr, spectrum
 
 Array = NDArray[np.float64]
 
@@ -201,6 +207,11 @@ def test_eigenvalues_ascend_from_zero_to_at_most_two() -> None:
     assert (np.diff(values) >= 0).all()
     assert values[0] == pytest.approx(0.0, abs=1e-12)
     assert values[-1] <= 2.0 + 1e-12
+
+
+def test_eigenvalues_alone_are_those_of_the_spectrum() -> None:
+    weights = affinity(cosine(gram(np.random.default_rng(0).standard_normal((30, 5)))))
+    np.testing.assert_allclose(eigenvalues(weights), spectrum(weights)[0], atol=1e-12)
 
 
 def test_components_count_far_apart_clusters() -> None:

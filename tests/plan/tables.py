@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from onnx_scsp.describe import CRITERIA
 from onnx_scsp.partition import CLUSTERERS
 from onnx_scsp.plan import METHODS, Method, Tools
-from onnx_scsp.types import UnitTable
+from onnx_scsp.units import UnitTable
 
 Array = NDArray[np.float64]
 
@@ -32,6 +32,8 @@ def table(
         gain=np.ones((n, n)) if gain is None else gain,
         reader_energy=np.ones(n) if readers is None else readers,
         homogeneous=homogeneous,
+        norm_scale=np.sqrt(np.diagonal(gram)),
+        importance=np.diagonal(gram).copy(),
     )
 
 

@@ -15,7 +15,8 @@ from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.partition import CLUSTERERS
 from onnx_scsp.plan import COMPENSATORS, METHODS, Method, Pick, Tools
-from onnx_scsp.types import FloatArray, Partition, PrunePlan, UnitTable
+from onnx_scsp.types import FloatArray, Partition, PrunePlan
+from onnx_scsp.units import UnitTable
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from onnx_scsp.describe import CRITERIA
 from onnx_scsp.plan import METHODS
 from plan.tables import blobs, directions, kept, table, tools
 
 CLUSTERING = ["one-per-cluster", "scsp"]
-INFORMED = [*CLUSTERING, "l2"]
+INFORMED = [*CLUSTERING, "folding", *CRITERIA]
 
 
 def with_clones() -> np.ndarray:

@@ -7,6 +7,9 @@ from pathlib import Path
 
 BUDGETS = (0.9, 0.85, 0.7, 0.5)
 DENSE = "dense"
+UNIFORM = "every group keeping one share (align 1)"
+INNER = "inner channels only"
+"""Words among a method's arguments that are no options of the command line."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Method:
         title: Name on the page.
         tool: `ours`, `tp`, `onnxsim`, `kmeans` or `dense`.
         data: What it was given: `none`, `inputs` (calibration, no labels) or `labels`.
-        arguments: For ours: of the command line, {calib} being the calibration file. For the
-            others: the tool's own words.
+        arguments: For ours: of the command line, {calib} being the calibration file, or `UNIFORM`
+            or `INNER`. For the others: the tool's own words.
         ablation: Whether it stands on the page only to be compared with ours.
     """
 
@@ -200,6 +203,9 @@ _OURS = (
             "l2": ("--method", "l2"),
             "merge": ("--compensate", "merge"),
             "drop": ("--compensate", "none"),
+            "l2-drop": ("--method", "l2", "--compensate", "none"),
+            "uniform": (UNIFORM,),
+            "inner": (INNER,),
         }.items()
     ),
 )

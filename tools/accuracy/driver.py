@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from onnx_scsp.measure.machine import machine_record
 from tools.accuracy.catalog import DENSE, Method, Sources, Task
+from tools.child import Child
 from tools.coverage.driver import ROOT, snapshot, versions
+from tools.records import Record, append, read_lines
 
 Key = tuple[str, str, float, str]
-Record = dict[str, Any]
 
 
 def key_of(record: Record) -> Key:
@@ -29,14 +23,7 @@ def key_of(record: Record) -> Key:
 
 def read_records(path: Path) -> dict[Key, Record]:
     """The newest record of every measurement; a last line that a kill cut short is skipped."""
-    found: dict[Key, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[key_of(record)] = record
-    return found
+    return {key_of(record): record for record in read_lines(path)}
 
 
 @dataclass
@@ -66,8 +53,10 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")
         self.records = read_records(self.folder / "records.jsonl")
-        self._code, rev = snapshot(self.folder, worktree=self.worktree)
-        self._versions = versions(self._code, rev)
+        code, rev = snapshot(self.folder, worktree=self.worktree)
+        self._versions = versions(code, rev)
+        # the package from the snapshot
+        self._child = Child("tools.accuracy.job", [code, ROOT], self.folder / "logs", self.limit)
         self._machine = machine_record()
 
     def measure(self, task: Task, method: Method, budget: float) -> Record:
@@ -98,13 +87,12 @@ class Bench:
                 "made": str(made),
                 "scratch": scratch,
             }
-            found = self._run(job, Path(scratch), f"{task.name}-{method.name}-{budget:g}")
+            found = self._child.run(job, Path(scratch), f"{task.name}-{method.name}-{budget:g}")
         record = {"network": task.name, "method": method.name, "budget": budget}
         record |= {"split": self.split, **found, "versions": self._versions, "limit": self.limit}
         record["machine"] = f"{self._machine['processor']}, {self._machine['cores']} cores"
         self.records[key] = record
-        with (self.folder / "records.jsonl").open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        append(self.folder / "records.jsonl", record)
         print(_line(record), flush=True)
         return record
 
@@ -117,41 +105,6 @@ class Bench:
         words.append(hashlib.sha256(Path(task.model).read_bytes()).hexdigest())
         digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
         return self.folder / "pruned" / task.name / f"{method.name}@{budget:g}-{digest}.onnx"
-
-    def _run(self, job: dict[str, Any], scratch: Path, name: str) -> Record:
-        """One child process; killed with its whole group when its time is over."""
-        (scratch / "job.json").write_text(json.dumps(job))
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        places = [str(scratch / "job.json"), str(scratch / "result.json")]
-        threads = {f"{prefix}_NUM_THREADS": "1" for prefix in ("OMP", "OPENBLAS", "MKL")}
-        path = os.pathsep.join([str(self._code), str(ROOT)])  # the package from the snapshot
-        start = time.perf_counter()
-        with (logs / f"{name}.log").open("w") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "tools.accuracy.job", *places],
-                cwd=scratch,
-                env={**os.environ, **threads, "PYTHONPATH": path},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                status = child.wait(timeout=self.limit)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-                sentence = f"no result after {self.limit:.0f} s"
-                return {"outcome": "hung", "error": sentence, "seconds": self.limit}
-            except BaseException:
-                os.killpg(child.pid, signal.SIGKILL)
-                raise
-        result = scratch / "result.json"
-        if not result.exists():
-            spent = round(time.perf_counter() - start, 2)
-            return {"outcome": "crashed", "error": f"process ended with {status}", "seconds": spent}
-        record: Record = json.loads(result.read_text())
-        return record
 
 
 def _line(record: Record) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
-from tools.accuracy.catalog import Method, Task
+from onnx_scsp.types import Role
+from tools.accuracy.catalog import INNER, UNIFORM, Method, Task
+from tools.accuracy.search import bisect
 
 _LONGEST = 400
 
@@ -48,10 +50,36 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     Raises:
         CommandError: It ended with an error.
     """
-    extra = [word.format(calib=calib) for word in method.arguments]
+    options = [word for word in method.arguments if word not in (UNIFORM, INNER)]
+    extra = [word.format(calib=calib) for word in options]
+    extra += spine(Path(task.model), task) if INNER in method.arguments else []
     shape = ",".join(str(size) for size in task.shape)
-    words = ["prune", task.model, "-o", str(output), "--macs", f"{budget:g}"]
+    words = ["prune", task.model, "-o", str(output)]
     words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", *extra]
+    if UNIFORM not in method.arguments:
+        return {"command": _command([*words, "--macs", f"{budget:g}"])}
+    dense = macs(Path(task.model), task)
+    words += ["--align", "1"]  # multiples of 4 leave few shares to choose from
+
+    def left(removed: float) -> float:
+        quick = [word for word in words if word not in ("--calib", str(calib))]
+        quick += ["--no-synthetic", "--compensate", "none", "--no-verify"]
+        _command([*quick, "--ratio", f"{1.0 - removed:.4f}"])
+        return macs(output, task) / dense
+
+    removed = bisect(left, budget, low=0.02, high=0.9)
+    return {"command": _command([*words, "--ratio", f"{1.0 - removed:.4f}"])}
+
+
+def spine(path: Path, task: Task) -> list[str]:
+    """Options that keep every group that several layers write to: the residual spines."""
+    groups = find_coupling(onnx_scsp.load(path), input_shapes={task.input: task.shape}).map.groups
+    makers = [[m.tensor for m in group.members if m.role is Role.MAKES] for group in groups]
+    return [word for names in makers if len(names) > 1 for word in ("--ignore", names[0])]
+
+
+def _command(words: list[str]) -> str:
+    """Runs the command line; returns it as a reader would type it."""
     done = subprocess.run(
         [sys.executable, "-m", "onnx_scsp.cli.app", *words],
         capture_output=True,
@@ -61,7 +89,7 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     if done.returncode:
         raise CommandError(_sentence(done.stderr or done.stdout, done.returncode))
     shown = [Path(word).name if "/" in word else word for word in words]
-    return {"command": " ".join(["onnx-scsp", *shown])}
+    return " ".join(["onnx-scsp", *shown])
 
 
 def _sentence(said: str, status: int) -> str:

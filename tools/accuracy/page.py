@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.accuracy.catalog import BASELINE, METHODS, Method, Sources, Task, applies, tasks
-from tools.accuracy.driver import Key, Record
+from tools.accuracy.driver import Key
 from tools.accuracy.plots import draw
 from tools.accuracy.prose import AFTER, HEAD
 from tools.accuracy.search import TOLERANCE
 from tools.accuracy.targets import best_rival, lost, section
+from tools.records import Record
 
 _DATA = {"none": "none", "inputs": "inputs", "labels": "inputs, labels"}
 

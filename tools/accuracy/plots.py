@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from onnx_scsp.report.plot import require_matplotlib, svg_text
 from tools.accuracy.catalog import METHODS, Method
-from tools.accuracy.driver import Record
+from tools.records import Record
 
 # what stands out: ours, then the strongest of the others; the rest is grey
 _OURS = ("#c0392b", "#e67e22", "#8e44ad", "#d35480", "#b7950b", "#784212")
@@ -23,12 +24,7 @@ def draw(records: list[Record], dense: float, title: str, metric: str, path: Pat
         metric: Name of the metric.
         path: The .svg to write.
     """
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "accuracy", "svg.fonttype": "none"})
-    from matplotlib import pyplot
-
+    pyplot = require_matplotlib("accuracy")
     lines: dict[str, list[tuple[float, float]]] = {}
     for record in records:
         point = (record["macs_left"], record["metrics"][metric])
@@ -57,10 +53,8 @@ def draw(records: list[Record], dense: float, title: str, metric: str, path: Pat
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    path.write_text(svg_text(figure))
     pyplot.close(figure)
-    clean = "\n".join(line.rstrip() for line in path.read_text().splitlines())
-    path.write_text(clean + "\n")
 
 
 def _label(method: Method) -> str:

@@ -19,6 +19,7 @@ from torch import nn
 from tools.accuracy.catalog import Method, Task
 from tools.accuracy.search import bisect
 from tools.accuracy.twin import export, module_of
+from tools.modules import macs
 
 MOST = 0.9  # share of a layer's channels that may go
 GRADIENTS = 512  # calibration samples that gradients are taken of
@@ -50,12 +51,13 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
         parameter.requires_grad_(True)
     if method.data == "labels":
         _gradients(model, calib, task, key)
-    whole = _macs(model, task)
+    inputs = (torch.zeros(1, *task.shape[1:]),)
+    whole = macs(model, inputs)
 
     def cut(share: float) -> nn.Module:
         return _cut(model, ignored, task, (key, spread), share)
 
-    share = bisect(lambda share: _macs(cut(share), task) / whole, budget)
+    share = bisect(lambda share: macs(cut(share), inputs) / whole, budget)
     pruned = cut(share)
     _alone(pruned)
     if "reset" in more:
@@ -130,29 +132,6 @@ def _gradients(model: nn.Module, calib: Path, task: Task, key: str) -> None:
     if each:
         for parameter, square in squares.items():
             parameter.grad = square
-
-
-def _macs(model: nn.Module, task: Task) -> int:
-    """Multiply-accumulates of convolutions and linear layers for one sample."""
-    count = 0
-
-    def add(module: Any, _: Any, value: torch.Tensor) -> None:
-        nonlocal count
-        weight = module.weight
-        if isinstance(module, nn.Linear):
-            count += value.numel() * weight.shape[1]
-        elif isinstance(module, nn.ConvTranspose2d):
-            count += value.numel() * weight[0].numel() * module.in_channels // module.out_channels
-        else:
-            count += value.numel() * weight[0].numel()
-
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    hooks = [m.register_forward_hook(add) for m in model.modules() if isinstance(m, kinds)]
-    with torch.no_grad():
-        model(torch.zeros(1, *task.shape[1:]))
-    for hook in hooks:
-        hook.remove()
-    return count
 
 
 def _reset(model: nn.Module, calib: Path, task: Task) -> None:

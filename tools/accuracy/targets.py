@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tools.accuracy.catalog import BASELINE, BUDGETS, METHODS
-from tools.accuracy.driver import Key, Record
+from tools.accuracy.driver import Key
+from tools.records import Record
 
 CALIBRATED, DATA_FREE = "ours-calib", "ours"
 _RANK = {"none": 0, "inputs": 1, "labels": 2}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from tools.accuracy.catalog import Task
 from tools.accuracy.plain import constants, plain
+from tools.modules import output_layers
 
 _BN_INPUTS = ("weight", "bias", "running_mean", "running_var")
 
@@ -146,32 +147,7 @@ def module_of(task: Task) -> tuple[nn.Module, list[nn.Module]]:
         kept = [model.stem[0], model.head, *(block.second[0] for block in model.blocks)]
         return model, kept
     model = convert(path)
-    return model, output_layers(model, torch.zeros(2, *task.shape[1:]))
-
-
-def output_layers(model: nn.Module, inputs: Tensor) -> list[nn.Module]:
-    """Layers whose channels reach an output: the last Linear or Conv on every way back."""
-    owner: dict[Any, nn.Module] = {}
-    hooks = [
-        module.register_forward_hook(lambda module, _, value: owner.update({value.grad_fn: module}))
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    ]
-    result = model(inputs)
-    for hook in hooks:
-        hook.remove()
-    outputs = result if isinstance(result, tuple | list) else [result]
-    todo = [tensor.grad_fn for tensor in outputs if tensor.grad_fn is not None]
-    seen, found = set(todo), []
-    while todo:
-        step = todo.pop()
-        if step in owner:
-            found.append(owner[step])
-            continue
-        fresh = {before for before, _ in step.next_functions if before is not None} - seen
-        seen |= fresh
-        todo += fresh
-    return found
+    return model, output_layers(model, (torch.zeros(2, *task.shape[1:]),))
 
 
 def export(model: nn.Module, task: Task, path: Path) -> None:

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
-import signal
 import subprocess
-import sys
 import tarfile
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from tools.child import Child
 from tools.coverage.catalog import Network
+from tools.records import Record, append, read_lines
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "torch-pruning", "onnxsim", "pytorchcv")
 Key = tuple[str, str, str]
-Record = dict[str, Any]
 
 
 def key_of(record: Record) -> Key:
@@ -32,10 +27,7 @@ def key_of(record: Record) -> Key:
 
 def read_records(path: Path) -> dict[Key, Record]:
     """The newest record of every measurement."""
-    if not path.exists():
-        return {}
-    records = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    return {key_of(record): record for record in records}
+    return {key_of(record): record for record in read_lines(path)}
 
 
 @dataclass
@@ -63,8 +55,9 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n")  # gigabytes that nobody should commit
         self.records = read_records(self.folder / "records.jsonl")
-        self._code, rev = snapshot(self.folder, worktree=self.worktree)
-        self._versions = versions(self._code, rev)
+        code, rev = snapshot(self.folder, worktree=self.worktree)
+        self._versions = versions(code, rev)
+        self._child = Child("tools.coverage.job", [code], self.folder / "logs", self.limit)
 
     def file(self, net: Network, variant: str) -> Path:
         """Where a network's file lies."""
@@ -104,44 +97,12 @@ class Bench:
                 "file": str(self.file(net, variant).resolve()),
                 "scratch": scratch,
             }
-            found = self._run(task, Path(scratch), "-".join(key).replace("/", "_"))
+            found = self._child.run(task, Path(scratch), "-".join(key))
         record = {"network": key[0], "variant": variant, "tool": tool, **found}
         record |= {"source": net.source, "versions": self._versions, "limit": self.limit}
         self.records[key] = record
-        with (self.folder / "records.jsonl").open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        append(self.folder / "records.jsonl", record)
         print(_line(record), flush=True)
-        return record
-
-    def _run(self, task: dict[str, Any], scratch: Path, name: str) -> Record:
-        """One child process; killed with its whole group when its time is over."""
-        (scratch / "task.json").write_text(json.dumps(task))
-        logs = self.folder / "logs"
-        logs.mkdir(exist_ok=True)
-        places = [str(scratch / "task.json"), str(scratch / "result.json")]
-        command = [sys.executable, "-m", "tools.coverage.job", *places]
-        threads = {f"{prefix}_NUM_THREADS": "1" for prefix in ("OMP", "OPENBLAS", "MKL")}
-        start = time.perf_counter()
-        with (logs / f"{name}.log").open("w") as log:
-            child = subprocess.Popen(
-                command,
-                cwd=self._code,
-                env={**os.environ, **threads, "PYTHONPATH": str(self._code)},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                status = child.wait(timeout=self.limit)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-                return {"outcome": "hung", "seconds": self.limit, "limit": self.limit}
-        result = scratch / "result.json"
-        if not result.exists():
-            spent = round(time.perf_counter() - start, 2)
-            return {"outcome": "crashed", "error": f"process ended with {status}", "seconds": spent}
-        record: Record = json.loads(result.read_text())
         return record
 
 
@@ -160,7 +121,7 @@ def snapshot(folder: Path, *, worktree: bool) -> tuple[Path, str]:
     if not committed:
         rev += " + changes" if _git("status", "--porcelain", "onnx_scsp") else ""
     files = committed or _bytes("onnx_scsp")
-    files |= _bytes("tools/coverage")
+    files |= _bytes("tools/coverage") | _bytes("tools", "modules.py")
     target = folder / "code" / _digest(files)
     for name, content in files.items():
         copy = target / name
@@ -169,10 +130,10 @@ def snapshot(folder: Path, *, worktree: bool) -> tuple[Path, str]:
     return target, rev
 
 
-def _bytes(part: str) -> dict[str, bytes]:
+def _bytes(part: str, names: str = "*.py") -> dict[str, bytes]:
     return {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
-        for path in sorted((ROOT / part).rglob("*.py"))
+        for path in sorted((ROOT / part).rglob(names))
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tools.coverage.driver import Key, Record
+from tools.coverage.driver import Key
+from tools.records import Record
 
 _TOOLS = {
     "ours": "onnx_scsp",

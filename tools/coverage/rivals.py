@@ -10,6 +10,7 @@ from typing import Any
 from tools.coverage.catalog import Network
 from tools.coverage.ours import RATIO, count
 from tools.coverage.probe import run
+from tools.modules import output_layers, tensors
 
 
 def torch_pruning(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def torch_pruning(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
     tp = importlib.import_module("torch_pruning")
     zoo = importlib.import_module("tools.coverage.zoo")
     model, inputs = zoo.build(net), zoo.examples(net, 1)
-    expected = [list(t.shape) for t in _tensors(model(*inputs))]
+    expected = [list(t.shape) for t in tensors(model(*inputs))]
     owned, out = params(model), scratch / "tp.onnx"
     heads = {m.qkv: m.num_heads for m in model.modules() if hasattr(m, "qkv")}
     tp.pruner.BasePruner(
@@ -37,11 +38,11 @@ def torch_pruning(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
         inputs if len(inputs) > 1 else inputs[0],
         importance=tp.importance.GroupMagnitudeImportance(p=2),
         pruning_ratio=RATIO,
-        ignored_layers=_output_layers(model, inputs),
+        ignored_layers=output_layers(model, inputs),
         num_heads=heads,
     ).step()
     with torch.no_grad():
-        got = [list(t.shape) for t in _tensors(model(*inputs))]
+        got = [list(t.shape) for t in tensors(model(*inputs))]
     if got != expected:
         return {"outcome": "wrong", "error": f"outputs {expected} became {got}"[:300]}
     zoo.export_script(model, inputs, out, folded=True)
@@ -87,38 +88,6 @@ def onnxsim(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
 
 def _result(before: int, after: int) -> dict[str, Any]:
     return {"outcome": "ok", "macs": before, "macs_left": after / max(before, 1)}
-
-
-def _tensors(value: Any) -> list[Any]:
-    if isinstance(value, tuple | list):
-        return [tensor for part in value for tensor in _tensors(part)]
-    return [value] if hasattr(value, "shape") else []
-
-
-def _output_layers(model: Any, inputs: Any) -> list[Any]:
-    """Modules whose channels reach an output: walks the recorded operations backwards."""
-    owner: dict[Any, Any] = {}
-    kinds = ("Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "Linear", "LSTM")
-    hooks = [
-        module.register_forward_hook(
-            lambda module, _, value: owner.update({t.grad_fn: module for t in _tensors(value)})
-        )
-        for module in model.modules()
-        if type(module).__name__ in kinds
-    ]
-    todo = [tensor.grad_fn for tensor in _tensors(model(*inputs)) if tensor.grad_fn]
-    for hook in hooks:
-        hook.remove()
-    seen, found = set(todo), []
-    while todo:
-        step = todo.pop()
-        if step in owner:
-            found.append(owner[step])
-            continue
-        fresh = {before for before, _ in step.next_functions if before is not None} - seen
-        seen |= fresh
-        todo += fresh
-    return found
 
 
 RIVALS: dict[str, Callable[[Network, Path, Path], dict[str, Any]]] = {

@@ -1,0 +1,1 @@
+"""The speed bench: networks at equal MACs, ours and the rivals', in one interleaved run."""
