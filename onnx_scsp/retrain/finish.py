@@ -12,6 +12,7 @@ What is proved of the result F, beside the checker, the interface, two batch siz
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from onnx_scsp.retrain.back import torch_divergence, write_back
 from onnx_scsp.retrain.checkpoint import FILE
 from onnx_scsp.retrain.lift import Lifted
 from onnx_scsp.retrain.result import RetrainResult
-from onnx_scsp.retrain.runfolder import CUT, DENSE, PLAN, SOFT
+from onnx_scsp.retrain.runfolder import CUT, DENSE, EVIDENCE, PLAN, SOFT
 from onnx_scsp.retrain.slots import Slotted, fold
 from onnx_scsp.surgery import operate
 from onnx_scsp.types import AnyArray, Check, Cost, PrunePlan, VerifyReport
@@ -231,3 +232,4 @@ def _tidy(folder: Path) -> None:
     """A finished run leaves its logs; the checkpoint goes first: nothing resumes halfway."""
     for name in (FILE, DENSE, SOFT, CUT, PLAN, TRAINED):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / EVIDENCE, ignore_errors=True)

@@ -96,7 +96,7 @@ class Planner:
         observe = self.budgets
         if self.inputs is not None:
             observe = observer(coupling, self.inputs, config, threads=self.threads, progress=silent)
-        if observe is None and config.compensate in NEEDS_DATA:
+        if observe is None and config.compensate in NEEDS_DATA["compensate"]:
             # the repair is for the cut; choosing by weights alone needs no inputs
             plan = plan_cuts(coupling, replace(config, compensate="none"), choices=choices)
             return replace(plan, config=config.as_dict())

@@ -44,6 +44,7 @@ from onnx_scsp.retrain.result import RetrainResult
 from onnx_scsp.retrain.runfolder import (
     CUT,
     DENSE,
+    EVIDENCE,
     PLAN,
     SOFT,
     check_identity,
@@ -51,6 +52,7 @@ from onnx_scsp.retrain.runfolder import (
     open_folder,
 )
 from onnx_scsp.retrain.schedules import SCHEDULES, Schedule
+from onnx_scsp.retrain.scores import SCORES
 from onnx_scsp.retrain.slots import Slotted, restore_batch_norm
 from onnx_scsp.retrain.targets import check_targets, comparable_values, make_objective
 from onnx_scsp.retrain.trainer import Setting, Stage, StageTrainer, Trained, Watch
@@ -258,13 +260,20 @@ class _Run:
             fixed = on_model(self.plan, coupling)
             return Planner(coupling, config, select, setting.train, fixed=fixed)
         inputs, budgets = None, None
-        if select in NEEDS_DATA:
+        if select in NEEDS_DATA["method"]:
             inputs = passes(coupling, self._samples(), config)
         elif config.target != "ratio":
             given = passes(coupling, self._samples(), config)
             assert given is not None
             budgets = Remembered(
-                observer(coupling, given, config, threads=threads, progress=silent)
+                observer(
+                    coupling,
+                    given,
+                    replace(config, method="l2") if select in SCORES else config,
+                    threads=threads,
+                    progress=silent,
+                    cache=setting.folder / EVIDENCE,
+                )
             )
         return Planner(coupling, config, select, setting.train, budgets, inputs, threads)
 
@@ -280,7 +289,7 @@ class _Run:
         elif self.plan is not None:
             plan = with_hash(on_model(self.plan, coupling), source)
         config = self._hard_config()
-        looks = plan is None or plan.config.get("compensate") in NEEDS_DATA
+        looks = plan is None or plan.config.get("compensate") in NEEDS_DATA["compensate"]
         assert source.path is not None
         prune(
             source.path,
@@ -296,7 +305,7 @@ class _Run:
         """Options of a cut that comes first."""
         schedule, budget = self.setting.schedule, self.budget
         method = budget.method if budget.method != "auto" else schedule.select
-        if method not in ("auto", *NEEDS_DATA) and budget.method == "auto":
+        if method not in {"auto", *NEEDS_DATA["method"]} and budget.method == "auto":
             compensate = schedule.compensate if budget.compensate == "auto" else budget.compensate
         else:
             compensate = budget.compensate

@@ -19,6 +19,7 @@ from onnx_scsp.retrain.options import RetrainConfig
 from onnx_scsp.types import PrunePlan
 
 DENSE, SOFT, CUT, PLAN = "dense.onnx", "soft.onnx", "cut.onnx", "plan.json"
+EVIDENCE = "evidence"
 _DIGEST_SAMPLES = 16
 _MAY_CHANGE = frozenset({"accelerator", "checkpoint_steps"})
 """Options that do not change what comes out."""

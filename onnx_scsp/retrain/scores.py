@@ -22,7 +22,8 @@ from onnx_scsp.couple import Coupling
 from onnx_scsp.graph.view import view
 from onnx_scsp.plan import Method, Pick
 from onnx_scsp.retrain.members import unit_sums
-from onnx_scsp.types import AnyArray, FloatArray, IntArray, Role, UnitTable
+from onnx_scsp.types import AnyArray, FloatArray, IntArray, Role
+from onnx_scsp.units import UnitTable
 
 Values = Mapping[str, AnyArray]
 """Constant name -> its present values."""
