@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -254,6 +254,7 @@ class StageTrainer:
         """Measures, plans anew, and writes the record of the epoch."""
         setting, stage = self.setting, self.stage
         self.student.eval()
+        self._agree()
         averaged = self.average.tensors if self.average is not None else None
         total = torch.tensor(self.loss_sum / max(setting.updates, 1), dtype=torch.float64)
         loss = setting.fabric.all_reduce(total, reduce_op="mean")
@@ -279,6 +280,14 @@ class StageTrainer:
         setting.watch(record)
         if self.board is not None:
             self.board.add(record)
+
+    def _agree(self) -> None:
+        """Running statistics are each process's own; all go on with those of the first."""
+        if self.setting.fabric.world_size == 1:
+            return
+        own = [t for t in floating(self.lifted).values() if not isinstance(t, nn.Parameter)]
+        for tensor in own + list(self.average.tensors.values() if self.average else ()):
+            torch.distributed.broadcast(tensor, 0)
 
     def _as_cut(self, plan: PrunePlan) -> float | None:
         """The metric that the cut would have now, without training after it."""
