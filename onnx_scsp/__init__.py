@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     )
     from onnx_scsp.plan import Choices, plan_from_json, plan_to_json, read_plan
     from onnx_scsp.results import PrunedModel, PruneResult
+    from onnx_scsp.speed import Latency, prune_gated, prune_to_latency
     from onnx_scsp.tolerance import Tolerance, prune_within
 
 _HOMES = {
     "BenchReport": "onnx_scsp.measure",
     "Choices": "onnx_scsp.plan",
+    "Latency": "onnx_scsp.speed",
     "OpRule": "onnx_scsp.ops",
     "Preprocess": "onnx_scsp.calibration",
     "PruneConfig": "onnx_scsp.config",
@@ -59,6 +61,8 @@ _HOMES = {
     "plan_from_json": "onnx_scsp.plan",
     "plan_to_json": "onnx_scsp.plan",
     "prune": "onnx_scsp.pipeline",
+    "prune_gated": "onnx_scsp.speed",
+    "prune_to_latency": "onnx_scsp.speed",
     "prune_within": "onnx_scsp.tolerance",
     "read_inputs": "onnx_scsp.inputs",
     "read_plan": "onnx_scsp.plan",
@@ -72,6 +76,7 @@ __all__ = [
     "RULES",
     "BenchReport",
     "Choices",
+    "Latency",
     "OpRule",
     "Preprocess",
     "PruneConfig",
@@ -91,6 +96,8 @@ __all__ = [
     "plan_from_json",
     "plan_to_json",
     "prune",
+    "prune_gated",
+    "prune_to_latency",
     "prune_within",
     "read_inputs",
     "read_plan",

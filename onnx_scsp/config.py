@@ -8,7 +8,8 @@ from typing import Any
 
 from onnx_scsp.errors import ConfigError
 
-TARGETS = ("macs", "params", "ratio")
+AUTO = "auto"
+TARGETS = ("macs", "params", "ratio", "latency")
 SEEING = frozenset({"hrank", "reap", "contribution", "output-error"})
 """Criteria, and methods named after them, that read what inputs show."""
 TRYING = "auto-criteria"
@@ -32,12 +33,14 @@ class PruneConfig:
     """What to remove and how to choose it.
 
     Attributes:
-        target: `macs` or `params` (fraction of the whole that may remain) or `ratio` (fraction of
-            channels kept in every group).
+        target: `macs`, `params` or `latency` (fraction of the whole that may remain) or `ratio`
+            (fraction of channels kept in every group). For a latency that is measured and met, see
+            `onnx_scsp.prune_to_latency`.
         value: The fraction, 0 < value < 1.
         method: A name of the method table (`onnx_scsp.plan.METHODS`) or of an extra one; `auto`
             is `output-aware` on calibration inputs or synthetic images, `scsp` without either.
-        align: Channel counts are multiples of this where the group is wide enough; 1 = off.
+        align: Channel counts are multiples of this where the group is wide enough; 1 = off; `auto`
+            prefers counts at which the runtime is fast, by the machine table.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
         criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a
@@ -63,7 +66,7 @@ class PruneConfig:
     target: str = "macs"
     value: float = 0.5
     method: str = "auto"
-    align: int = 4
+    align: int | str = "auto"
     min_share: float = 0.1
     clusterer: str = "spectral"
     criterion: str = "energy"
@@ -79,7 +82,7 @@ class PruneConfig:
         if self.target not in TARGETS:
             raise ConfigError(f"target '{self.target}' is unknown; use one of {', '.join(TARGETS)}")
         _require_numbers(self, "value", "min_share", "merge_threshold")
-        _require_integers(self, "align", "seed")
+        _require_integers(self, "seed")
         if isinstance(self.ignore, str) or not all(isinstance(p, str) for p in self.ignore):
             raise ConfigError("ignore is no sequence of patterns; give a tuple of strings")
         if not isinstance(self.approximate, bool):
@@ -91,7 +94,9 @@ class PruneConfig:
                 f"--{self.target} {self.value:g} is outside (0, 1); "
                 "give the fraction that may remain, such as 0.5"
             )
-        if self.align < 1:
+        if self.align != AUTO:
+            _require_integers(self, "align")
+        if isinstance(self.align, int) and self.align < 1:
             raise ConfigError(
                 f"--align {self.align} is not positive; use 1 to switch alignment off"
             )

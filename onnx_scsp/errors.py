@@ -21,7 +21,15 @@ class ConfigError(ScspError):
 
 
 class BudgetError(ScspError):
-    """The budget asked for cannot be reached; the text names the reachable floor."""
+    """The budget asked for cannot be reached; the text names the reachable floor.
+
+    Attributes:
+        floor: The smallest fraction that can be, where it is known.
+    """
+
+    def __init__(self, text: str, *, floor: float | None = None) -> None:
+        super().__init__(text)
+        self.floor = floor
 
 
 class PlanError(ScspError):

@@ -20,6 +20,9 @@ def input_bytes(model: Model) -> int:
 
 def achieved(target: str, before: Cost, after: Cost, plan: PrunePlan) -> float:
     """What a budget named `target` came to, measured."""
+    if target == "latency":
+        known = plan.timing.get("latency", {})
+        return float(known.get("measured", known.get("estimated", 0.0)))
     if target == "params":
         return after.params / max(before.params, 1)
     if target == "ratio":

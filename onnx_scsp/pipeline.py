@@ -13,21 +13,25 @@ from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import OutputError, VerifyError
+from onnx_scsp.errors import OutputError
 from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import check_output, write_text
 from onnx_scsp.graph.save import save as save_proto
+from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
-from onnx_scsp.plan.planner import Progress
+from onnx_scsp.plan.counts import Progress
 from onnx_scsp.proof import verify_files
-from onnx_scsp.results import PrunedModel, PruneResult
+from onnx_scsp.results import PrunedModel, PruneResult, require_passed
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
 from onnx_scsp.surgery.operate import check_plan
-from onnx_scsp.types import AnyArray, Cost, PrunePlan, VerifyReport
+from onnx_scsp.timing import MachineTable
+from onnx_scsp.types import AnyArray, Check, Cost, PrunePlan, VerifyReport
+
+Gate = Callable[[Model, Path], Check]
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -43,6 +47,7 @@ def make_plan(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     calibration: CalibrationData | None = None,
     cache: Path | None = None,
+    machine: MachineTable | None = None,
     threads: int = 2,
     progress: Progress = _silent,
 ) -> PrunePlan:
@@ -56,7 +61,9 @@ def make_plan(
         input_shapes: Shapes for inputs with dynamic axes.
         calibration: Sample inputs (`onnx_scsp.open_calibration`) to choose by.
         cache: A folder that keeps what the inputs say, for other budgets on the same model.
-        threads: Threads of the runtime, where there are such inputs.
+        machine: What widths cost, for `align` = `auto`; where None, the table that `onnx-scsp
+            profile` has stored on this machine for as many threads, else the shipped one.
+        threads: Threads of the runtime.
         progress: Called with (what, done, total).
 
     Returns:
@@ -71,7 +78,7 @@ def make_plan(
     rules = approximating(rules) if config.approximate else rules
     coupling = find_coupling(model, rules=rules, ignore=config.ignore, input_shapes=input_shapes)
     inputs = passes(coupling, calibration, config)
-    return _plan(coupling, config, inputs, choices, cache, threads, progress)
+    return _plan(coupling, config, inputs, choices, cache, machine, threads, progress)
 
 
 def _plan(
@@ -80,6 +87,7 @@ def _plan(
     inputs: Passes | None,
     choices: Choices | None,
     cache: Path | None,
+    machine: MachineTable | None,
     threads: int,
     progress: Progress,
 ) -> PrunePlan:
@@ -88,7 +96,14 @@ def _plan(
         observe = observer(
             coupling, inputs, config, threads=threads, progress=progress, cache=cache
         )
-    return plan_cuts(coupling, config, choices=choices, observe=observe, progress=progress)
+    return plan_cuts(
+        coupling,
+        config,
+        choices=choices,
+        observe=observe,
+        machine=machine_for(config.align, machine, threads),
+        progress=progress,
+    )
 
 
 def apply_plan(
@@ -254,6 +269,8 @@ def prune(
     cache: Path | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
+    machine: MachineTable | None = None,
+    gate: Gate | None = None,
     progress: Progress = _silent,
 ) -> PruneResult:
     """Plans (or takes a plan), cuts, verifies, writes.
@@ -273,6 +290,8 @@ def prune(
         cache: A folder that keeps what the inputs say, for other budgets on the same model.
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
+        machine: What widths cost, as for `make_plan`.
+        gate: One more check, of the original and the finished file, before it is written.
         progress: Called with (what, done, total).
 
     Returns:
@@ -297,7 +316,7 @@ def prune(
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
     if plan is None:
-        plan = _plan(coupling, config, inputs, choices, cache, checking.threads, progress)
+        plan = _plan(coupling, config, inputs, choices, cache, machine, checking.threads, progress)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan
@@ -321,7 +340,9 @@ def prune(
                 macs=macs,
                 repaired=pruned.repaired,
             )
-            _require(report)
+        if gate is not None and pruned.proto is not None:
+            report = VerifyReport((*report.checks, gate(source, path)))
+        require_passed(report)
         found.append((after, report))
         progress("verifying", 1, 1)
 
@@ -350,20 +371,6 @@ def prune(
 def _rules_of(plan: PrunePlan, rules: RuleTable) -> RuleTable:
     """The rules that a plan was made by."""
     return approximating(rules) if plan.config.get("approximate", False) else rules
-
-
-def _require(report: VerifyReport) -> None:
-    if not report:
-        failed = "; ".join(
-            f"{check.name}: {check.detail}"
-            + (
-                f" ({check.value:.3g}, limit {check.limit:.3g})"
-                if check.value is not None and check.limit is not None
-                else ""
-            )
-            for check in report.failed
-        )
-        raise VerifyError(f"the result fails verification and was not written: {failed}")
 
 
 def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:

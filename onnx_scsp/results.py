@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 
 from onnx_scsp.compensate import LayerFit
+from onnx_scsp.errors import VerifyError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.types import Cost, PrunePlan, VerifyReport
 
@@ -61,3 +62,22 @@ class PruneResult:
     seconds: Mapping[str, float]
     layers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     fits: tuple[LayerFit, ...] = ()
+
+
+def require_passed(report: VerifyReport) -> None:
+    """Lets a result through only if every check has passed.
+
+    Raises:
+        VerifyError: One has not.
+    """
+    if not report:
+        failed = "; ".join(
+            f"{check.name}: {check.detail}"
+            + (
+                f" ({check.value:.3g}, limit {check.limit:.3g})"
+                if check.value is not None and check.limit is not None
+                else ""
+            )
+            for check in report.failed
+        )
+        raise VerifyError(f"the result fails verification and was not written: {failed}")

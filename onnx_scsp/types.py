@@ -253,6 +253,7 @@ class PrunePlan:
         groups: All groups.
         frozen: Why the rest stays.
         refit: Constants that took new values, beside the cut, to repair what it lost.
+        timing: What was decided by timings, and by which; empty where nothing was.
     """
 
     schema: int
@@ -262,6 +263,7 @@ class PrunePlan:
     groups: tuple[ChannelGroup, ...]
     frozen: tuple[Frozen, ...]
     refit: tuple[str, ...] = ()
+    timing: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

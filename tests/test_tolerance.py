@@ -329,7 +329,10 @@ def state(tmp_path: Path) -> Path:
     [
         ({"model": FOLDED}, 'its model is "'),
         ({"drop": 0.2}, "its max_drop is 0.5, now it is 0.2"),
-        ({"config": PruneConfig(align=2, synthetic=False)}, "its config align is 4, now it is 2"),
+        (
+            {"config": PruneConfig(align=2, synthetic=False)},
+            'its config align is "auto", now it is 2',
+        ),
         ({"config": PruneConfig(target="params", synthetic=False)}, "config target"),
         ({"metric": lambda _model: 1.0}, "its metric is"),
         ({"lowest": 0.3}, "its lowest is 0.1, now it is 0.3"),

@@ -3,6 +3,8 @@
 A development tool; it needs torch, and onnxsim for the column "baked" (left out without it).
 
     python tools/check_lift.py --zoo FOLDER [--zoo FOLDER ...] -q     # writes docs/lift.md
+
+What has a record is not examined again (`--fresh` does), so a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import argparse
 import contextlib
 import importlib.metadata
 import io
+import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -194,7 +197,11 @@ def baked(model: Model) -> tuple[str, int]:
         return f"stays 1: {lifted.batch.reason}", 0
     parts = [feeds_of(static, seed) for seed in range(SAMPLES)]
     found = in_torch(lifted, joined(parts, lifted.batch.inputs))
-    single = [in_torch(lifted, part) for part in parts]
+    try:
+        with open_variant(static.proto, static, optimise=True) as session:
+            single = [run_session(session, part) for part in parts]
+    except ScspError:
+        return "onnxsim's file does not run", 0
     return f"{worst(found, together(single, found)):.0e}", len(lifted.batch.repairs)
 
 
@@ -236,7 +243,8 @@ def page(rows: list[Row]) -> str:
     if tried:
         lines.append(
             f"- *baked*: a batch of one was written into all shape constants (by onnxsim), then "
-            f"{SAMPLES} samples were run at once: {len(freed)} of {len(tried)} are freed, "
+            f"{SAMPLES} samples were run at once and compared with single runs of onnxruntime: "
+            f"{len(freed)} of {len(tried)} are freed, "
             f"{sum(row.repairs > 0 for row in freed)} of them by adjusting constants."
         )
     lines += [
@@ -264,6 +272,15 @@ def _spelled(value: float) -> str:
     return "-" if value != value else f"{value:.0e}"
 
 
+def read_records(path: Path) -> dict[str, Row]:
+    """File name -> its last record."""
+    if not path.exists():
+        return {}
+    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    rows = [Row(**{**record, "parameters": tuple(record["parameters"])}) for record in records]
+    return {row.name: row for row in rows}
+
+
 def files(folders: list[Path]) -> Iterator[Path]:
     """Every .onnx file of the folders, by name."""
     for folder in folders:
@@ -273,16 +290,27 @@ def files(folders: list[Path]) -> Iterator[Path]:
 def main() -> int:
     """Examines every file and writes the page; 1 where a file differs."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--zoo", type=Path, action="append", required=True, help="folder of .onnx")
+    parser.add_argument("--zoo", type=Path, action="append", default=[], help="folder of .onnx")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "lift.md")
+    parser.add_argument("--records", type=Path, default=ROOT / ".cache" / "lift.jsonl")
+    parser.add_argument("--fresh", action="store_true", help="examine again what has a record")
+    parser.add_argument("--no-bake", action="store_true", help="leave the column `baked` out")
+    parser.add_argument("--render-only", action="store_true", help="the page from the records")
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of single files")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for path in files(chosen.zoo):
-        rows.append(examine(path, bake=find_spec("onnxsim") is not None))
+    bakes = find_spec("onnxsim") is not None and not chosen.no_bake
+    known = {} if chosen.fresh else read_records(chosen.records)
+    chosen.records.parent.mkdir(parents=True, exist_ok=True)
+    rows = sorted(known.values(), key=lambda row: row.name) if chosen.render_only else []
+    for path in () if chosen.render_only else files(chosen.zoo):
+        row = known.get(path.name) or examine(path, bake=bakes)
+        rows.append(row)
+        if path.name not in known:
+            with chosen.records.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(asdict(row)) + "\n")
         if not chosen.quiet:
-            print(_line(rows[-1]), flush=True)
+            print(_line(row), flush=True)
     chosen.page.write_text(page(rows), encoding="utf-8")
     print(f"{len(rows)} files: {sum(row.status == 'ok' for row in rows)} ok, see {chosen.page}")
     return int(any(row.status == "differs" for row in rows))

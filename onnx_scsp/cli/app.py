@@ -14,6 +14,7 @@ from onnx_scsp.cli import (
     inspect,
     ops,
     plan,
+    profile,
     prune,
     retrain,
     verify,
@@ -35,6 +36,7 @@ for module in (
     verify,
     evaluate,
     bench,
+    profile,
     export_torch,
     ops,
 ):

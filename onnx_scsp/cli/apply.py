@@ -28,14 +28,26 @@ from onnx_scsp.cli.options import (
     ModelArg,
     NoVerifyOpt,
     OutputOpt,
+    ProviderOpt,
     SeedOpt,
     ShapeOpt,
     ThreadsOpt,
     input_shapes,
 )
 from onnx_scsp.cli.output import print_result, progress
+from onnx_scsp.cli.speed import (
+    GateOpt,
+    MachineTableOpt,
+    NoGateOpt,
+    asked_gate,
+    read_machine_table,
+)
 
 NAME = "apply"
+
+WidenedOpt = Annotated[
+    Path | None, typer.Option(help="Write the plan here, with what --gate widen changed.")
+]
 
 PlanArg = Annotated[Path, typer.Argument(metavar="PLAN", help="The plan file.")]
 SameGraphOpt = Annotated[
@@ -63,6 +75,11 @@ def run(
     input_shape: ShapeOpt = None,
     threads: ThreadsOpt = 2,
     no_verify: NoVerifyOpt = False,
+    gate: GateOpt = "check",
+    no_gate: NoGateOpt = False,
+    provider: ProviderOpt = "cpu",
+    machine_table: MachineTableOpt = None,
+    plan_out: WidenedOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Carry out a plan, prove the result, write it."""
@@ -78,15 +95,22 @@ def run(
             mean=mean,
             std=std,
         )
+        gate = asked_gate(gate, no_gate)
         import onnx_scsp
 
+        machine = read_machine_table(machine_table)
         wanted = onnx_scsp.read_plan(plan)
         loaded = onnx_scsp.load(model)
         with progress() as watch:
-            result = onnx_scsp.prune(
+            result = onnx_scsp.prune_gated(
                 loaded,
                 output,
                 plan=wanted,
+                gate=gate,
+                threads=threads,
+                provider=provider,
+                machine=machine,
+                plan_out=plan_out,
                 same_graph=same_graph,
                 verify_config=onnx_scsp.VerifyConfig(
                     threads=threads, input_shapes=input_shapes(input_shape)

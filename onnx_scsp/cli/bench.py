@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onnx_scsp.cli.guard import guarded
-from onnx_scsp.cli.options import JsonOpt, SeedOpt, ShapeOpt, input_shapes
+from onnx_scsp.cli.options import JsonOpt, ProviderOpt, SeedOpt, ShapeOpt, input_shapes
 from onnx_scsp.cli.output import print_json, print_tables, progress
 from onnx_scsp.errors import ConfigError, OutputError
 
@@ -30,9 +30,6 @@ BatchOpt = Annotated[
     str, typer.Option(help="Batch size where the model leaves it open; several as 1,4,16.")
 ]
 ThreadsOpt = Annotated[str, typer.Option(help="Threads of onnxruntime; several as 1,2.")]
-ProviderOpt = Annotated[
-    str, typer.Option(help="Execution provider that is installed, such as cpu or cuda.")
-]
 TimingOnlyOpt = Annotated[
     bool, typer.Option("--timing-only", help="No table by operator, no peak memory.")
 ]

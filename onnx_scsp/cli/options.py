@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onnx_scsp.config import PruneConfig
+from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,7 +74,11 @@ ImportanceOpt = Annotated[
     ),
 ]
 AlignOpt = Annotated[
-    int, typer.Option(help="Channel counts are multiples of this; 1 switches it off.")
+    str,
+    typer.Option(
+        help="auto: counts at which the runtime is fast (see `profile`); or a number that counts "
+        "are multiples of; 1 switches alignment off."
+    ),
 ]
 MinShareOpt = Annotated[float, typer.Option(help="No group keeps less than this share.")]
 NoMergeOpt = Annotated[
@@ -100,6 +104,9 @@ ApproximateOpt = Annotated[
 ]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]
 ThreadsOpt = Annotated[int, typer.Option(min=1, help="Threads of onnxruntime.")]
+ProviderOpt = Annotated[
+    str, typer.Option(help="Execution provider that is installed, such as cpu or cuda.")
+]
 NoVerifyOpt = Annotated[
     bool, typer.Option("--no-verify", help="Write the result without checking it (not advised).")
 ]
@@ -114,7 +121,7 @@ def prune_config(
     clusterer: str,
     criterion: str,
     affinity: str,
-    align: int,
+    align: str,
     min_share: float,
     compensate: str,
     no_merge: bool,
@@ -136,12 +143,15 @@ def prune_config(
     given = [(name, value) for name, value in budgets.items() if value is not None]
     if searched is not None:
         if given:
-            raise ConfigError(f"a tolerance finds the budget itself; leave out --{given[0][0]}")
+            raise ConfigError(
+                f"a {'latency is' if searched == 'latency' else 'tolerance finds'} the budget "
+                f"itself; leave out --{given[0][0]}"
+            )
         given = [(searched, PruneConfig().value)]
     if len(given) != 1:
         raise ConfigError(
-            "give exactly one budget: --macs, --params or --ratio; or a tolerance: --max-drop or "
-            "--max-divergence"
+            "give exactly one budget: --macs, --params, --ratio, --latency or --latency-ms; or a "
+            "tolerance: --max-drop or --max-divergence"
         )
     if no_merge and compensate not in ("auto", "none"):
         raise ConfigError(f"--no-merge and --compensate {compensate} contradict each other")
@@ -153,7 +163,7 @@ def prune_config(
         clusterer=clusterer,
         criterion=criterion,
         affinity=affinity,
-        align=align,
+        align=_align(align),
         min_share=min_share,
         compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),
@@ -161,6 +171,22 @@ def prune_config(
         synthetic=not no_synthetic,
         approximate=approximate,
     )
+
+
+def _align(text: str) -> int | str:
+    """`auto`, or a whole number.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text == AUTO:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--align '{text}' is neither auto nor a whole number, such as 8"
+        ) from None
 
 
 def table_choices(importance: Path | None) -> Choices | None:

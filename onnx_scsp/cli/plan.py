@@ -40,11 +40,14 @@ from onnx_scsp.cli.options import (
     RatioOpt,
     SeedOpt,
     ShapeOpt,
+    ThreadsOpt,
     input_shapes,
     prune_config,
     table_choices,
 )
 from onnx_scsp.cli.output import print_json, print_tables, progress
+from onnx_scsp.cli.speed import MachineTableOpt, read_machine_table
+from onnx_scsp.config import AUTO
 
 NAME = "plan"
 
@@ -60,7 +63,7 @@ def run(
     criterion: CriterionOpt = "energy",
     affinity: AffinityOpt = "weights",
     importance: ImportanceOpt = None,
-    align: AlignOpt = 4,
+    align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,
@@ -80,6 +83,8 @@ def run(
     no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
+    threads: ThreadsOpt = 2,
+    machine_table: MachineTableOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Decide which channels stay and write the decision as a plan file."""
@@ -115,12 +120,15 @@ def run(
         import onnx_scsp
         from onnx_scsp.report.pruning import plan_json, plan_tables
 
+        machine = read_machine_table(machine_table)
         loaded = onnx_scsp.load(model)
         with progress() as watch:
             plan = onnx_scsp.make_plan(
                 loaded,
                 config,
                 input_shapes=input_shapes(input_shape),
+                machine=machine,
+                threads=threads,
                 calibration=open_source(source, loaded, calib_limit, seed),
                 cache=cache,
                 choices=table_choices(importance),

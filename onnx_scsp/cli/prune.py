@@ -43,6 +43,7 @@ from onnx_scsp.cli.options import (
     NoVerifyOpt,
     OutputOpt,
     ParamsOpt,
+    ProviderOpt,
     RatioOpt,
     SeedOpt,
     ShapeOpt,
@@ -52,6 +53,20 @@ from onnx_scsp.cli.options import (
     table_choices,
 )
 from onnx_scsp.cli.output import print_result, progress
+from onnx_scsp.cli.speed import (
+    GateOpt,
+    LatencyMsOpt,
+    LatencyOpt,
+    MachineTableOpt,
+    NoGateOpt,
+    TargetTableOpt,
+    asked_gate,
+    asked_latency,
+    measured_gate,
+    print_latency,
+    read_device_table,
+    read_machine_table,
+)
 from onnx_scsp.cli.tolerance import (
     MaxDivergenceOpt,
     MaxDropOpt,
@@ -61,6 +76,8 @@ from onnx_scsp.cli.tolerance import (
     asked_tolerance,
     print_within,
 )
+from onnx_scsp.config import AUTO
+from onnx_scsp.errors import ConfigError
 
 NAME = "prune"
 
@@ -73,6 +90,13 @@ def run(
     macs: MacsOpt = None,
     params: ParamsOpt = None,
     ratio: RatioOpt = None,
+    latency: LatencyOpt = None,
+    latency_ms: LatencyMsOpt = None,
+    target_table: TargetTableOpt = None,
+    machine_table: MachineTableOpt = None,
+    gate: GateOpt = "check",
+    no_gate: NoGateOpt = False,
+    provider: ProviderOpt = "cpu",
     max_drop: MaxDropOpt = None,
     metric: MetricOpt = None,
     max_divergence: MaxDivergenceOpt = None,
@@ -83,7 +107,7 @@ def run(
     criterion: CriterionOpt = "energy",
     affinity: AffinityOpt = "weights",
     importance: ImportanceOpt = None,
-    align: AlignOpt = 4,
+    align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     compensate: CompensateOpt = "auto",
     no_merge: NoMergeOpt = False,
@@ -113,6 +137,20 @@ def run(
         tolerance = asked_tolerance(
             max_drop, metric, max_divergence, target, state, no_verify=no_verify
         )
+        aim = asked_latency(
+            latency,
+            latency_ms,
+            target_table,
+            threads=threads,
+            provider=provider,
+            tolerance=tolerance is not None,
+        )
+        gate = asked_gate(gate, no_gate)
+        if gate == "widen" and (tolerance is not None or aim is not None):
+            raise ConfigError("--gate widen goes with --macs, --params and --ratio")
+        searched = None if aim is None else "latency"
+        if tolerance is not None:
+            searched = target or "macs"
         config = prune_config(
             macs,
             params,
@@ -129,7 +167,7 @@ def run(
             approximate=approximate,
             seed=seed,
             no_synthetic=no_synthetic,
-            searched=None if tolerance is None else target or "macs",
+            searched=searched,
         )
         source = calibration_source(
             calib,
@@ -144,6 +182,8 @@ def run(
         )
         import onnx_scsp
 
+        device = read_device_table(target_table)
+        machine = read_machine_table(machine_table)
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
         loaded = onnx_scsp.load(model)
         data = open_source(source, loaded, calib_limit, seed)
@@ -161,21 +201,46 @@ def run(
                     plan_out=plan_out,
                     verify_config=checking,
                     choices=choices,
+                    machine=machine,
+                    gate=measured_gate(gate, threads, provider, checking.input_shapes),
                     progress=watch,
                 )
             print_within(found, as_json=json)
             return
+        if aim is not None:
+            with progress() as watch:
+                met = onnx_scsp.prune_to_latency(
+                    loaded,
+                    output,
+                    aim,
+                    config,
+                    device=device,
+                    calibration=data,
+                    plan_out=plan_out,
+                    verify_config=checking,
+                    verified=not no_verify,
+                    cache=cache,
+                    choices=choices,
+                    machine=machine,
+                    progress=watch,
+                )
+            print_latency(met, as_json=json)
+            return
         with progress() as watch:
-            result = onnx_scsp.prune(
+            result = onnx_scsp.prune_gated(
                 loaded,
                 output,
                 config,
+                gate=gate,
+                threads=threads,
+                provider=provider,
                 plan_out=plan_out,
                 verify_config=checking,
                 verified=not no_verify,
                 calibration=data,
                 cache=cache,
                 choices=choices,
+                machine=machine,
                 progress=watch,
             )
         print_result(result, as_json=json)

@@ -41,6 +41,8 @@ from onnx_scsp.types import AnyArray, BoolArray, FloatArray, PrunePlan
 _LARGEST_STRETCH = 10.0
 _FAINT = 1e-3
 """A deviation that has shrunk to less than this share of what it was is not stretched."""
+_NOTHING = 1e-12
+"""A variance below this share of the squared mean is rounding."""
 
 
 def match_moments(
@@ -189,7 +191,9 @@ class _Moments:
         (mean, deviation), (new_mean, new_deviation) = self._moments(part)
         gap = np.square(stretch * new_mean + shift - mean)
         gap += np.square(stretch * new_deviation - deviation)
-        return float(gap.sum() / max(np.square(deviation).sum(), 1e-300))
+        # what has been constant is measured by its size
+        spread, size = float(np.square(deviation).sum()), float(np.square(mean).sum())
+        return float(gap.sum()) / max(spread, _NOTHING * size, _NOTHING)
 
 
 def _by_channel(layer: Linear, value: AnyArray, samples: int) -> FloatArray:

@@ -1,7 +1,9 @@
 """How many units each lot keeps: a ratio everywhere, or a global budget.
 
 Ratio: within a group, every lot is rounded down, then the largest remainders up (ties: the
-worthiest units) until the group keeps as near to its share as the allowed counts permit.
+worthiest units) until the group keeps as near to its share as the allowed counts permit. What that
+leaves over in the network as a whole, where allowed counts lie apart, goes to the lots that it is
+worth most in, or comes from those that lose least by it.
 
 Global: start from everything; again and again take one step from the lot where
 
@@ -22,16 +24,20 @@ import numpy as np
 from onnx_scsp.plan.cost import CostModel
 from onnx_scsp.plan.lots import Lot, spread
 from onnx_scsp.plan.needs import Needs
-from onnx_scsp.types import BoolArray, FloatArray
+from onnx_scsp.types import BoolArray, FloatArray, IntArray
 
 
-def by_ratio(lots: list[Lot], ratio: float, needs: Needs) -> list[int]:
+def by_ratio(
+    lots: list[Lot], ratio: float, needs: Needs, curves: list[FloatArray] | None = None
+) -> list[int]:
     """Counts whose sum over each group is the nearest to `ratio` x its size, ties upwards.
 
     Args:
         lots: The lots.
         ratio: Share of units that stays.
         needs: What has to stay.
+        curves: Loss over t, one array (size + 1,) per lot, where counts lie apart and what
+            rounding leaves over shall go where it counts most.
 
     Returns:
         Kept units per lot.
@@ -50,7 +56,44 @@ def by_ratio(lots: list[Lot], ratio: float, needs: Needs) -> list[int]:
         goal = sum(wanted[index] for index in mine)
         while _raise_one(lots, counts, wanted, mine, goal - sum(counts[i] for i in mine)):
             pass
+    if curves is not None:
+        while _settle_one(lots, counts, wanted, curves, needs):
+            pass
     return counts
+
+
+def _settle_one(
+    lots: list[Lot],
+    counts: list[int],
+    wanted: list[float],
+    curves: list[FloatArray],
+    needs: Needs,
+) -> bool:
+    """Takes one lot to the other side of its wish where that brings the sum nearer to the goal.
+
+    Too little: the lot that gains most per unit goes up. Too much: the one that loses least goes
+    down. Single units are no matter of alignment and stay as they were rounded.
+    """
+    lack = round(sum(wanted) - sum(counts), 9)
+    options = []
+    for index, lot in enumerate(lots):
+        count = counts[index]
+        up = lack > 0
+        target = lot.above(count) if up else lot.below(count)
+        beyond = count >= wanted[index] if up else count <= wanted[index]
+        if target is None or beyond or abs(target - count) == 1:
+            continue
+        step = abs(target - count)
+        if step > 2 * abs(lack) or (not up and step == 2 * abs(lack)):
+            continue
+        per_unit = float(abs(curves[index][count] - curves[index][target])) / step
+        options.append((-per_unit if up else per_unit, index, target))
+    for _, index, target in sorted(options):
+        before, counts[index] = counts[index], target
+        if needs.unmet(spread(lots, counts, needs.n_pools)) is None:
+            return True
+        counts[index] = before
+    return False
 
 
 def _owners(lots: list[Lot], mask: BoolArray) -> list[int]:
@@ -107,44 +150,66 @@ def by_budget(
         return None
     counts = [lot.size for lot in lots]
     k = spread(lots, counts, needs.n_pools)
-    stuck: set[int] = set()
+    steps = _Steps(lots, curves, per_cost)
     while cost.total(k) > limit:
-        step = _best_step(lots, curves, cost.gradient(k), counts, per_cost, stuck)
-        if step is None:  # what went first stands in the way of what saves more
+        index = steps.best(cost.gradient(k))
+        if index is None:  # what went first stands in the way of what saves more
             counts = least
             break
-        index, smaller = step
+        smaller = steps.target[index]
         fewer = k + _change(lots[index], counts[index], smaller, needs.n_pools)
         if needs.unmet(fewer) is not None:
-            stuck.add(index)  # counts only fall, so that the demand never comes to be met
+            steps.rule_out(index)  # counts only fall, so that the demand never comes to be met
             continue
         counts[index], k = smaller, fewer
-    return _give_back(lots, curves, cost, limit, counts, needs)
+        steps.update(index, smaller)
+    return give_back(lots, curves, cost, limit, counts, needs)
 
 
-def _best_step(
-    lots: list[Lot],
-    curves: list[FloatArray],
-    gradient: FloatArray,
-    counts: list[int],
-    per_cost: bool,
-    stuck: set[int],
-) -> tuple[int, int] | None:
-    """Lot and next smaller count of the step with the smallest score."""
-    best, best_score = None, np.inf
-    for index, lot in enumerate(lots):
-        smaller = None if index in stuck else lot.below(counts[index])
+class _Steps:
+    """The next step down of every lot: a choice among thousands, made thousands of times.
+
+    Attributes:
+        target: Count that the step leads to.
+    """
+
+    def __init__(self, lots: list[Lot], curves: list[FloatArray], per_cost: bool) -> None:
+        self._lots, self._curves, self._per_cost = lots, curves, per_cost
+        self.target = [0] * len(lots)
+        self._loss = np.full(len(lots), np.inf)
+        self._width = np.ones(len(lots))
+        self._pool = np.array([-1 if lot.pool is None else lot.pool for lot in lots], np.int64)
+        self._going: dict[int, IntArray] = {}
+        for index, lot in enumerate(lots):
+            self.update(index, lot.size)
+
+    def update(self, index: int, count: int) -> None:
+        """Looks up the step from a lot's present count."""
+        lot, curve = self._lots[index], self._curves[index]
+        smaller = lot.below(count)
         if smaller is None:
-            continue
-        loss = float(curves[index][smaller] - curves[index][counts[index]])
-        if per_cost:
-            going = lot.order[lot.size - counts[index] : lot.size - smaller]
-            score = loss / max(float(gradient[going].sum()), 1e-300)
-        else:
-            score = loss / (counts[index] - smaller)
-        if score < best_score:
-            best, best_score = (index, smaller), score
-    return best
+            self.rule_out(index)
+            return
+        self.target[index] = smaller
+        self._loss[index] = curve[smaller] - curve[count]
+        self._width[index] = count - smaller
+        if lot.pool is None:
+            self._going[index] = lot.order[lot.size - count : lot.size - smaller]
+
+    def rule_out(self, index: int) -> None:
+        """A lot that goes no further."""
+        self._loss[index] = np.inf
+
+    def best(self, gradient: FloatArray) -> int | None:
+        """The lot whose step has the smallest score, None where none is left."""
+        divisor = self._width
+        if self._per_cost:
+            divisor = divisor * gradient[self._pool]
+            for index, going in self._going.items():
+                divisor[index] = gradient[going].sum()
+        score = self._loss / np.maximum(divisor, 1e-300)
+        index = int(np.argmin(score)) if score.size else 0
+        return index if score.size and score[index] < np.inf else None
 
 
 def _change(lot: Lot, count: int, target: int, n_pools: int) -> FloatArray:
@@ -172,7 +237,7 @@ def smallest(lots: list[Lot], cost: CostModel, needs: Needs) -> list[int]:
     return counts
 
 
-def _give_back(
+def give_back(
     lots: list[Lot],
     curves: list[FloatArray],
     cost: CostModel,
@@ -180,7 +245,19 @@ def _give_back(
     counts: list[int],
     needs: Needs,
 ) -> list[int]:
-    """Raises counts by one step where the budget still has room, largest loss first."""
+    """Raises counts by one step where the budget still has room, largest loss first.
+
+    Args:
+        lots: The lots.
+        curves: Loss over t per lot.
+        cost: Cost of a choice of counts.
+        limit: The budget.
+        counts: Counts within it; changed in place.
+        needs: What has to stay.
+
+    Returns:
+        The counts.
+    """
     while True:
         k = spread(lots, counts, needs.n_pools)
         options = []

@@ -14,8 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from onnx_scsp.couple import Coupling, quantised_reader
+from onnx_scsp.plan.widths import Widths, axes_by_group, pool_widths
+from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
 
 
@@ -28,12 +31,13 @@ class Pool:
         profile: Profile number within the group.
         units: int (n,), the group's unit numbers.
         global_units: int (n,), the same, numbered over the network.
-        step: Allowed counts are multiples of this (and n itself).
+        step: Allowed counts are multiples of this (and n itself) where `widths` names none.
         floor: Smallest allowed count; 0 where the group's other pools may stay alone.
         n_readers: Tensors that read the pool's units.
         can_merge: Whether a survivor can take over readers. Not where a tensor's axis both makes
             and reads the units (tied weights): that would change what the survivor makes. Not where
             a reader is quantised either: the sum of two slices is no integer of its code.
+        widths: What the machine table says about the pool, where it was asked.
     """
 
     group: str
@@ -44,6 +48,7 @@ class Pool:
     floor: int
     n_readers: int
     can_merge: bool = True
+    widths: Widths | None = None
 
     @property
     def size(self) -> int:
@@ -53,6 +58,9 @@ class Pool:
     @property
     def allowed(self) -> tuple[int, ...]:
         """Counts that may stay, ascending."""
+        if self.widths is not None and self.widths.counts is not None:
+            counts = (count for count in self.widths.counts if self.floor <= count < self.size)
+            return (*(() if self.floor else (0,)), *counts, self.size)
         step = min(self.step, self.size)
         return (*range(-(-self.floor // step) * step, self.size, step), self.size)
 
@@ -83,31 +91,42 @@ class CostModel:
                     counts.append(owned / np.maximum(weight, 1.0))
                 place.append(rows[key])
             places.append(tuple(place))
-        self._fixed = np.array(fixed)
-        self._per_unit = np.array(counts).reshape(len(fixed), len(pools))
+        # a spare row of constant count 1 pads terms with fewer axes
+        self._fixed = np.array([*fixed, 1.0])
+        self._per_unit = csr_matrix(np.array([*counts, np.zeros(len(pools))]))
         width = max((len(place) for place in places), default=0)
         self._coefficient = np.array([coefficient for coefficient, _ in terms])
-        # a spare row of constant count 1 pads terms with fewer axes
         self._place = np.full((len(terms), width), len(fixed))
         for index, columns in enumerate(places):
             self._place[index, : len(columns)] = columns
 
     def total(self, k: FloatArray) -> float:
         """Cost when pool p keeps k[p] units."""
-        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
-        return float(self._coefficient @ counts[self._place].prod(axis=1))
+        return float(self._coefficient @ self._factors(self._counts(k)).prod(axis=1))
 
     def gradient(self, k: FloatArray) -> FloatArray:
         """Derivative of the cost by each pool's count."""
-        counts = np.append(self._fixed + self._per_unit @ k, 1.0)
-        factors = counts[self._place]
+        counts = self._counts(k)
+        factors, slopes = self._factors(counts), self._slopes(counts)
         result = np.zeros(self._per_unit.shape[1])
-        padded = np.vstack([self._per_unit, np.zeros(self._per_unit.shape[1])])
         for axis in range(factors.shape[1]):
             others = np.delete(factors, axis, axis=1).prod(axis=1) * self._coefficient
-            by_row = np.bincount(self._place[:, axis], weights=others, minlength=counts.size)
-            result += by_row @ padded
+            weights = others * slopes[:, axis]
+            by_row = np.bincount(self._place[:, axis], weights=weights, minlength=counts.size)
+            result += self._per_unit.T @ by_row
         return result
+
+    def _counts(self, k: FloatArray) -> FloatArray:
+        return np.asarray(self._fixed + self._per_unit @ k)
+
+    def _factors(self, counts: FloatArray) -> FloatArray:
+        """(terms, axes): what each axis contributes to its term."""
+        return np.asarray(counts[self._place])
+
+    def _slopes(self, counts: FloatArray) -> FloatArray:
+        """(terms, axes): derivatives of the factors by their counts."""
+        del counts
+        return np.ones(self._place.shape)
 
 
 def macs_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
@@ -135,27 +154,38 @@ def params_model(coupling: Coupling, pools: list[Pool]) -> CostModel:
     return CostModel([*terms, (untouched, ())], pools, coupling.n_units)
 
 
-def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
+def make_pools(
+    coupling: Coupling, align: int | MachineTable, min_share: float, *, relaxed: bool = False
+) -> list[Pool]:
     """Splits every group into its pools.
 
     Args:
         coupling: The coupling.
-        align: Channel counts shall be multiples of this.
+        align: Channel counts shall be multiples of this, or such that the runtime is fast at them.
         min_share: Smallest share of units that stays.
+        relaxed: With a machine table, whether multiples of 4 may stay, too.
 
     Returns:
         Pools in group order.
     """
     pools = []
+    axes = {} if isinstance(align, int) else axes_by_group(coupling)
     for group in coupling.map.groups:
         for profile in range(int(group.profile.max()) + 1):
             mine = group.profile == profile
             units = np.flatnonzero(mine)
-            step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
+            offset = coupling.offsets[group.id]
             # among several pools one may go: what the group keeps at least is seen to in `Needs`
             alone = units.size == group.n_units
             floor = least_units(units.size, min_share) if alone else int(min_share * units.size)
-            offset = coupling.offsets[group.id]
+            widths, step = None, 1
+            if isinstance(align, int):
+                step = align // int(np.gcd(align, _multiplicity(group.members, mine)))
+            else:
+                widths = pool_widths(
+                    axes[group.id], align, units + offset, alone=alone, relaxed=relaxed
+                )
+                step = widths.step if widths is not None else 1
             readers = sum(
                 member.role is Role.READS and bool(mine[member.units[member.units >= 0]].any())
                 for member in group.members
@@ -172,6 +202,7 @@ def make_pools(coupling: Coupling, align: int, min_share: float) -> list[Pool]:
                     can_merge=not (
                         _is_tied(group.members) or quantised_reader(coupling, group.members)
                     ),
+                    widths=widths,
                 )
             )
     return pools

@@ -30,6 +30,8 @@ def plan_to_json(plan: PrunePlan) -> str:
     head = {"schema": plan.schema, "model_sha256": plan.model_sha256, "config": dict(plan.config)}
     if plan.refit:
         head["refit"] = list(plan.refit)
+    if plan.timing:
+        head["timing"] = dict(plan.timing)
     groups = [json.dumps(_group(group, cuts.get(group.id))) for group in plan.groups]
     frozen = [json.dumps(_frozen(entry)) for entry in plan.frozen]
     body = json.dumps(head, indent=1)[:-2]
@@ -129,7 +131,12 @@ def plan_from_json(text: str, name: str = "the plan") -> PrunePlan:
         )
         config = _read_config(data["config"], name)
         refit = _read_names(data.get("refit", []), name)
-        plan = PrunePlan(SCHEMA, str(data["model_sha256"]), config, cuts, groups, frozen, refit)
+        timing = data.get("timing", {})
+        if not isinstance(timing, dict):
+            raise PlanError(f"{name}: 'timing' is no object")
+        plan = PrunePlan(
+            SCHEMA, str(data["model_sha256"]), config, cuts, groups, frozen, refit, timing
+        )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise PlanError(f"{name} is malformed: {type(error).__name__} at {error}") from error
     ids = [group.id for group in groups]

@@ -79,16 +79,16 @@ def _changed(name: str, tensor: Tensor, constants: Constants) -> AnyArray | None
     before = constants.array(name)
     old = to_tensor(before)
     new = tensor.detach().cpu().to(old.dtype)
-    if new.shape == old.shape and bool((_bits(new) == _bits(old)).all()):
+    if new.shape == old.shape and _bits(new) == _bits(old):
         return None
     if new.is_floating_point() and not bool(torch.isfinite(new).all()):
         raise ModelError(f"tensor '{name}' is no longer finite; train with a smaller step")
     return _array(new, before.dtype)
 
 
-def _bits(tensor: Tensor) -> Tensor:
+def _bits(tensor: Tensor) -> bytes:
     """Compared as bytes: NaNs are equal to themselves, and -0 is not 0."""
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    return _array(tensor, np.dtype(np.int16)).tobytes()
 
 
 def _array(tensor: Tensor, dtype: np.dtype) -> AnyArray:

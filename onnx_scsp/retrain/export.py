@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,10 @@ _EXAMPLES = 2
 """Samples of the example; a size of 1 would be taken for a constant."""
 
 _TOLERANCE = 1e-5
+_REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)
+"""What the tracer raises; it has a class for each of its stages."""
+
+ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +85,12 @@ def export_program(
     check_output(model, path)
     lifted = lift(model)
     specs = _specs(model, shapes)
-    samples = _EXAMPLES if lifted.batch.free else lifted.batch.size
-    inputs = _example(lifted, specs, samples)
-    data = _traced(lifted, inputs)
-    _check(data, lifted, specs)
+    program = _open_program(lifted, specs) or _fixed_program(lifted, specs)
+    _check(program, lifted, specs)
     divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
-    _write(path, data)
-    batch = "any" if lifted.batch.free else str(lifted.batch.size)
-    note = _note(path, _PROGRAM_NOTE, lifted, inputs, batch)
-    return Exported(path, note, batch, divergence, len(lifted.constants))
+    _write(path, program.data)
+    note = _note(path, _PROGRAM_NOTE, lifted, program.inputs, program.batch)
+    return Exported(path, note, program.batch, divergence, len(lifted.constants))
 
 
 def export_state_dict(
@@ -117,7 +119,7 @@ def export_state_dict(
     specs = _specs(model, shapes)
     divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
     _write(path, _safetensors(tensors) if path.suffix == ".safetensors" else _npz(tensors))
-    batch = "any" if lifted.batch.free else str(lifted.batch.size)
+    batch = ANY if lifted.batch.free else str(lifted.batch.size)
     inputs = _example(lifted, specs, lifted.batch.size)
     text = _SAFETENSORS_NOTE if path.suffix == ".safetensors" else _NPZ_NOTE
     note = _note(path, text, lifted, inputs, batch)
@@ -140,25 +142,44 @@ def _example(lifted: Lifted, specs: tuple[InputSpec, ...], samples: int) -> dict
     return inputs
 
 
-def _traced(lifted: Lifted, inputs: Mapping[str, Tensor]) -> bytes:
-    dims = None
-    if lifted.batch.free:
-        batch = torch.export.Dim("batch")
-        dims = {
-            "inputs": tuple(
-                {0: batch} if name in lifted.batch.inputs else {} for name in lifted.input_names
-            )
-        }
+@dataclass(frozen=True, slots=True, eq=False)
+class _Program:
+    """A traced program: its bytes, the inputs it was traced on, the batch sizes it takes."""
+
+    data: bytes
+    inputs: Mapping[str, Tensor]
+    batch: str
+
+
+def _open_program(lifted: Lifted, specs: tuple[InputSpec, ...]) -> _Program | None:
+    """The program with an open batch size, None where the model or the tracer fixes it."""
+    if not lifted.batch.free:
+        return None
+    inputs = _example(lifted, specs, _EXAMPLES)
+    batch = torch.export.Dim("batch")
+    dims = tuple({0: batch} if name in lifted.batch.inputs else {} for name in lifted.input_names)
     try:
-        with torch.no_grad():
-            program = torch.export.export(
-                lifted, tuple(inputs[name] for name in lifted.input_names), dynamic_shapes=dims
-            )
-    except (RuntimeError, ValueError, TypeError) as error:  # torch has a class for each stage
+        return _Program(_traced(lifted, inputs, {"inputs": dims}), inputs, ANY)
+    except _REFUSALS:
+        return None  # a fixed size is tried instead, and said so
+
+
+def _fixed_program(lifted: Lifted, specs: tuple[InputSpec, ...]) -> _Program:
+    """The program at the batch size of the file."""
+    inputs = _example(lifted, specs, lifted.batch.size)
+    try:
+        return _Program(_traced(lifted, inputs, None), inputs, str(lifted.batch.size))
+    except _REFUSALS as error:
         raise UnsupportedError(
             f"torch.export cannot trace the model ({_first_sentence(error)}); "
             "try --state-dict instead"
         ) from error
+
+
+def _traced(lifted: Lifted, inputs: Mapping[str, Tensor], dims: dict[str, Any] | None) -> bytes:
+    ordered = tuple(inputs[name] for name in lifted.input_names)
+    with torch.no_grad():
+        program = torch.export.export(lifted, ordered, dynamic_shapes=dims, strict=False)
     stream = io.BytesIO()
     torch.export.save(program, stream)
     return stream.getvalue()
@@ -168,11 +189,12 @@ def _first_sentence(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _check(data: bytes, lifted: Lifted, specs: tuple[InputSpec, ...]) -> None:
+def _check(program: _Program, lifted: Lifted, specs: tuple[InputSpec, ...]) -> None:
     """The program as written against the module, at another batch size than the traced one."""
-    module = torch.export.load(io.BytesIO(data)).module()
-    samples = _EXAMPLES + 1 if lifted.batch.free else lifted.batch.size
-    inputs = _example(lifted, specs, samples * lifted.batch.size if lifted.batch.free else samples)
+    module = torch.export.load(io.BytesIO(program.data)).module()
+    inputs: Mapping[str, Tensor] = program.inputs
+    if program.batch == ANY:
+        inputs = _example(lifted, specs, _EXAMPLES + lifted.batch.size)
     ordered = [inputs[name] for name in lifted.input_names]
     with torch.no_grad():
         found, expected = module(*ordered), lifted(*ordered)
@@ -258,9 +280,10 @@ def _note(path: Path, text: str, lifted: Lifted, inputs: Mapping[str, Tensor], b
         shape = list(inputs[name].shape)
         sizes = [str(size) for size in shape]
         if name in lifted.batch.inputs:
-            sizes[0] = "N" if batch == "any" else batch
+            sizes[0] = "N" if batch == ANY else batch
         lines.append(f"input {name}: {' x '.join(sizes)}, {inputs[name].dtype}")
     lines.append(f"outputs: {', '.join(lifted.output_names)}")
-    lines.append(f"batch size: {batch}" + (f" ({lifted.batch.reason})" if batch != "any" else ""))
+    reason = "" if batch == ANY else lifted.batch.reason or "the tracer fixes it"
+    lines.append(f"batch size: {batch}" + (f" ({reason})" if reason else ""))
     _write(note, ("\n".join(lines) + "\n").encode("utf-8"))
     return note

@@ -12,29 +12,27 @@ inputs say, loss curves) is computed once; equal cuts are measured once.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_scsp.calibrated import Passes, observer
+from onnx_scsp.calibrated import Passes
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import BudgetError
 from onnx_scsp.figures import achieved as share_left
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
-from onnx_scsp.observe import Evidence
 from onnx_scsp.ops import RuleTable
 from onnx_scsp.pipeline import carry_out, planned_macs, save
-from onnx_scsp.plan import Choices, Method, Tools, plan_cuts
-from onnx_scsp.plan.planner import Progress
+from onnx_scsp.plan import Choices
+from onnx_scsp.plan.counts import Progress
+from onnx_scsp.replan import Replanner, plan_digest
+from onnx_scsp.timing import MachineTable
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.state import Record
-from onnx_scsp.types import Cost, FloatArray, IntArray, PrunePlan
-from onnx_scsp.units import UnitTable
+from onnx_scsp.types import Cost, PrunePlan
 
 _DIGITS = 4
 """Of the fractions that are tried."""
@@ -54,6 +52,7 @@ class Bench:
         choices: Tables of methods, clusterers, criteria, compensators.
         shapes: Shapes for inputs with dynamic axes.
         threads: Threads of the runtime.
+        machine: What widths cost, where alignment goes by that.
         measure: How a model is judged.
         progress: Called with (what, done, total).
     """
@@ -65,6 +64,7 @@ class Bench:
     choices: Choices
     shapes: Mapping[str, tuple[int, ...]]
     threads: int
+    machine: MachineTable | None
     measure: Measure
     progress: Progress
     cache: Path | None = None
@@ -80,8 +80,16 @@ class Search:
 
     def __init__(self, bench: Bench, tolerance: Tolerance, record: Record) -> None:
         self._bench, self._tolerance, self._record = bench, tolerance, record
-        self._choices = _remembering(bench.choices)
-        self._evidence: dict[tuple[bytes, ...], Evidence] = {}
+        self._planner = Replanner(
+            bench.coupling,
+            bench.config,
+            bench.inputs,
+            choices=bench.choices,
+            cache=bench.cache,
+            machine=bench.machine,
+            threads=bench.threads,
+            progress=bench.progress,
+        )
         self._by_cuts: dict[str, Trial] = {}
         self.original = record.original or 0.0
 
@@ -103,7 +111,7 @@ class Search:
         while high - low > tolerance.resolution and len(self._by_cuts) < tolerance.most_trials:
             fraction = round((low + high) / 2, _DIGITS)
             try:
-                plan = self._plan(fraction)
+                plan = self._planner.plan(fraction)
             except BudgetError as error:
                 low, unreachable = fraction, error
                 continue
@@ -123,39 +131,9 @@ class Search:
             raise BudgetError(self._refusal())
         return found[1]
 
-    def _plan(self, fraction: float) -> PrunePlan:
-        bench = self._bench
-        return plan_cuts(
-            bench.coupling,
-            replace(bench.config, value=fraction),
-            choices=self._choices,
-            observe=None if bench.inputs is None else self._observer(bench.inputs),
-            progress=bench.progress,
-        )
-
-    def _observer(self, inputs: Passes) -> Callable[[Sequence[IntArray]], Evidence]:
-        """Observes the same pools once."""
-        bench = self._bench
-        observe = observer(
-            bench.coupling,
-            inputs,
-            bench.config,
-            threads=bench.threads,
-            progress=bench.progress,
-            cache=bench.cache,
-        )
-
-        def once(pools: Sequence[IntArray]) -> Evidence:
-            key = tuple(pool.tobytes() for pool in pools)
-            if key not in self._evidence:
-                self._evidence[key] = observe(pools)
-            return self._evidence[key]
-
-        return once
-
     def _trial(self, fraction: float, plan: PrunePlan) -> Trial:
         """Measures a cut, unless an equal one was measured before."""
-        digest = _digest(plan)
+        digest = plan_digest(plan)
         if digest in self._by_cuts:
             return self._by_cuts[digest]
         number, target = len(self._by_cuts) + 1, self._bench.config.target
@@ -218,25 +196,3 @@ class Search:
             f"no cut stays within {option} {tolerance.limit:g}: the mildest of {len(self.trials)} "
             f"tried, {target} {mildest.achieved:.4f}, {told}"
         )
-
-
-def _remembering(choices: Choices) -> Choices:
-    """The same tables, with methods that draw each loss curve once."""
-    return replace(choices, methods={k: _once(m) for k, m in choices.methods.items()})
-
-
-def _once(method: Method) -> Method:
-    drawn: dict[tuple[str, bytes], FloatArray] = {}
-
-    def curve(table: UnitTable, tools: Tools) -> FloatArray:
-        key = table.group, table.units.tobytes()
-        if key not in drawn:
-            drawn[key] = method.curve(table, tools)
-        return drawn[key]
-
-    return replace(method, curve=curve)
-
-
-def _digest(plan: PrunePlan) -> str:
-    cuts = [[c.group, c.keep, [*c.absorbed_by.items()], [*c.scales.items()]] for c in plan.cuts]
-    return hashlib.sha256(json.dumps(cuts).encode()).hexdigest()[:32]

@@ -16,11 +16,13 @@ from onnx_scsp.errors import ConfigError
 from onnx_scsp.evaluate import Predictor, divergence, evaluate
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
+from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
-from onnx_scsp.pipeline import check_outputs, prune
+from onnx_scsp.pipeline import Gate, check_outputs, prune
 from onnx_scsp.plan import Choices
-from onnx_scsp.plan.planner import Progress
+from onnx_scsp.plan.counts import Progress
 from onnx_scsp.results import PruneResult
+from onnx_scsp.timing import MachineTable
 from onnx_scsp.tolerance.limits import Tolerance, Trial
 from onnx_scsp.tolerance.search import Bench, Measure, Search
 from onnx_scsp.tolerance.state import Record, check_state_path, identity
@@ -59,6 +61,8 @@ def prune_within(
     verify_config: VerifyConfig | None = None,
     rules: RuleTable = RULES,
     choices: Choices | None = None,
+    machine: MachineTable | None = None,
+    gate: Gate | None = None,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> WithinTolerance:
     """Finds the smallest model within a tolerance, cuts, verifies, writes.
@@ -77,6 +81,8 @@ def prune_within(
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators. Like the code of the
             metric, neither they nor the rules are part of the state.
+        machine: What widths cost, as for `onnx_scsp.make_plan`.
+        gate: One more check, of the original and the finished file, before it is written.
         progress: Called with (what, done, total).
 
     Returns:
@@ -117,6 +123,7 @@ def prune_within(
         choices or Choices(),
         shapes,
         checking.threads,
+        machine_for(config.align, machine, checking.threads),
         measure,
         progress,
         cache,
@@ -132,6 +139,7 @@ def prune_within(
         verify_config=checking,
         calibration=learn,
         rules=rules,
+        gate=gate,
         progress=progress,
     )
     result = replace(result, seconds={"search": searched, **result.seconds})

@@ -18,7 +18,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "describe": frozenset(),
     "partition": frozenset(),
     "observe": frozenset({"graph", "couple", "evaluate"}),
-    "plan": frozenset({"couple", "describe", "observe", "partition"}),
+    "timing": frozenset(),
+    "plan": frozenset({"graph", "couple", "describe", "observe", "partition", "timing"}),
     "compensate": frozenset({"graph", "couple", "observe", "surgery"}),
     "invented": frozenset({"graph", "couple", "calibration", "inputs", "observe"}),
     "calibrated": frozenset(
@@ -26,7 +27,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "surgery": frozenset({"graph", "ops", "couple"}),
     "proof": frozenset({"graph"}),
-    "measure": frozenset({"graph"}),
+    "measure": frozenset({"graph", "timing"}),
     "inputs": frozenset({"graph"}),
     "calibration": frozenset({"graph", "inputs"}),
     "evaluate": frozenset({"graph", "inputs", "calibration"}),
@@ -38,19 +39,26 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "results": frozenset({"graph", "compensate"}),
     "pipeline": frozenset(
         {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results"}
-        | {"calibrated", "figures", "calibration", "compensate", "evaluate"}
+        | {"calibrated", "figures", "calibration", "compensate", "evaluate", "timing"}
+    ),
+    "replan": frozenset({"calibrated", "couple", "observe", "plan", "timing"}),
+    "speed": frozenset(
+        {"graph", "ops", "couple", "describe", "calibration", "calibrated", "plan", "measure"}
+        | {"timing", "surgery", "figures", "results", "pipeline", "replan"}
     ),
     "tolerance": frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "observe", "evaluate", "plan"}
+        | {"measure", "timing", "replan"}
         | {"figures", "results", "pipeline"}
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
-        | {RETRAIN}
+        | {RETRAIN, "timing", "speed"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
         | {"calibration", "evaluate", "results", "pipeline", "tolerance", "report", RETRAIN}
+        | {"timing", "speed"}
     ),
 }
 """Layer -> the layers it may import besides itself and `FREE`."""
@@ -64,7 +72,7 @@ HOMES: dict[str, frozenset[str]] = {
 }
 """Outside package -> the only files that may import it."""
 
-NO_ONNX = frozenset({"describe", "partition"})
+NO_ONNX = frozenset({"describe", "partition", "timing"})
 
 
 def imported(source: str) -> set[str]:

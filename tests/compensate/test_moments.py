@@ -166,3 +166,15 @@ def test_the_oracles_hold(name: str, tmp_path: Path) -> None:
     assert onnx_scsp.verify(model, pruned)
     silent = replace(pruned.plan, refit=())
     assert not onnx_scsp.verify(model, pruned, silent)
+
+
+def test_a_layer_whose_outputs_are_constant_is_handled() -> None:
+    n, x = image()
+    y = n.conv(x, 4)
+    n.weights[n.nodes[0].input[1]][...] = 0.0  # only biases are left
+    n.conv(n.op("Sigmoid", y), 3, 1)
+    coupling = coupling_of(n.build(n.nodes[-1].output[0]))
+    found = matched(coupling, plan_of(coupling, [0, 1]))
+    (fit,) = found.fits
+    assert np.isfinite(fit.before)
+    assert fit.after < 1e-6 < fit.before

@@ -94,7 +94,7 @@ def test_local_links_lead_somewhere(page):
 def test_every_verb_is_in_the_readme():
     text = (ROOT / "README.md").read_text()
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 10
+    assert "prune" in names
     assert [name for name in names if f"| `{name}" not in text] == []
 
 

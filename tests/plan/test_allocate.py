@@ -138,10 +138,10 @@ def test_the_whole_network_costs_what_coupling_counts(name: str) -> None:
 @pytest.mark.parametrize("target", ["macs", "params"])
 def test_the_model_foretells_the_cost_of_the_written_file(target: str, tmp_path: Path) -> None:
     path = DIGITS / "digits_bn.onnx"
-    config = onnx_scsp.PruneConfig(target=target, value=0.4)
+    config = onnx_scsp.PruneConfig(target=target, value=0.4, align=4)
     result = onnx_scsp.prune(path, tmp_path / "out.onnx", config, verified=False)
     coupling = find_coupling(onnx_scsp.load(path))
-    pools = make_pools(coupling, config.align, config.min_share)
+    pools = make_pools(coupling, 4, config.min_share)
     keep = {cut.group: len(cut.keep) for cut in result.plan.cuts}
     k = np.array([keep.get(p.group, p.size) for p in pools], float)
     model = (macs_model if target == "macs" else params_model)(coupling, pools)

@@ -71,7 +71,7 @@ def test_a_plan_without_cuts_or_frozen_layers_survives_too(text: str) -> None:
 
 
 def test_the_keys_of_the_contract_are_there(document: Document) -> None:
-    assert set(document) == {"schema", "model_sha256", "config", "groups", "frozen"}
+    assert set(document) == {"schema", "model_sha256", "config", "timing", "groups", "frozen"}
     group = {"id", "units", "keep", "absorbed_by", "score", "members"}
     assert all(group <= set(entry) for entry in document["groups"])
     member = {"tensor", "axis", "role", "units"}

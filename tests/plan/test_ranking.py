@@ -14,13 +14,15 @@ from nets import NETS
 import onnx_scsp
 from onnx_scsp.calibration import CalibrationData, open_calibration
 from onnx_scsp.config import BY_WEIGHTS, NEEDS_DATA, SEEING, TRYING
+from onnx_scsp.couple import find_coupling
 from onnx_scsp.describe import AFFINITIES, CRITERIA
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.load import from_proto
 from onnx_scsp.graph.model import Model
+from onnx_scsp.observe import Evidence
 from onnx_scsp.observe.activity import activity_of
 from onnx_scsp.observe.elimination import Elimination
-from onnx_scsp.plan import COMPENSATORS, METHODS
+from onnx_scsp.plan import COMPENSATORS, METHODS, plan_cuts
 from onnx_scsp.plan.ranking import rankings
 from onnx_scsp.types import FloatArray
 from onnx_scsp.units import Activity, UnitTable
@@ -181,3 +183,15 @@ def test_an_extra_criterion_is_a_method_too() -> None:
     assert all(
         cut.keep == tuple(range(cut.n_units - len(cut.keep), cut.n_units)) for cut in plan.cuts
     )
+
+
+@pytest.mark.parametrize("option", ["method", "criterion"])
+def test_what_a_criterion_lacks_is_said_before_anything_is_observed(option: str) -> None:
+    coupling = find_coupling(onnx_scsp.load(DIGITS / "digits_folded.onnx"))
+    config = replace(HALF, **{"method": "scsp", option: "gamma"})
+
+    def observe(_: object) -> Evidence:
+        raise AssertionError("observed")
+
+    with pytest.raises(ConfigError, match="'gamma'"):
+        plan_cuts(coupling, config, observe=observe)

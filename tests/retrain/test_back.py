@@ -112,6 +112,14 @@ def test_weights_of_constant_nodes_go_back_into_them() -> None:
     np.testing.assert_array_equal(numpy_helper.to_array(node.attribute[0].t), noise(4, 3) * 2)
 
 
+def test_empty_constants_come_back() -> None:
+    n, x = image()
+    empty = n.const(np.zeros(0, np.float32))
+    y = n.op("Resize", n.conv(x, 4), empty, n.const([1.0, 1.0, 2.0, 2.0]))
+    model = from_proto(n.build(n.op("Reshape", y, n.const([0, -1], dtype=np.int64))))
+    assert write_back(model, lift(model)) is model
+
+
 def test_external_data_stays_external(tmp_path: Path) -> None:
     proto = net()
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="m.bin",

@@ -123,6 +123,22 @@ def test_what_torch_cannot_trace_is_one_sentence(
     assert not out.exists()
 
 
+def test_a_batch_that_the_tracer_fixes_is_said_so(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = torch.export.export
+
+    def refuse(*arguments: object, dynamic_shapes: object, **options: object) -> object:
+        if dynamic_shapes is not None:
+            raise RuntimeError("no open sizes")
+        return export(*arguments, **options)
+
+    monkeypatch.setattr(torch.export, "export", refuse)
+    written = export_program(load(model_file), model_file.with_name("net.pt2"))
+    assert written.batch == "1"
+    assert "batch size: 1 (the tracer fixes it)" in written.note.read_text(encoding="utf-8")
+
+
 def test_a_program_that_computes_something_else_is_not_written(
     model_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,20 @@ def test_a_constant_on_a_raw_input_is_no_parameter() -> None:
     assert "mean" not in parameters(lifted)
 
 
+@pytest.mark.parametrize("axes", ["attribute", "operand"])
+def test_a_spelled_out_layer_norm_has_its_scale_and_bias(axes: str) -> None:
+    n = Net(18 if axes == "operand" else 17)
+    x = n.op("Reshape", n.input("N", 4, 8), n.const([0, 2, 16]))
+    mean = (
+        n.op("ReduceMean", x, n.const([-1]))
+        if axes == "operand"
+        else n.op("ReduceMean", x, axes=[-1])
+    )
+    y = n.op("Div", n.op("Sub", x, mean), n.const(2.0))
+    y = n.op("Add", n.op("Mul", y, n.random(16, name="scale")), n.random(16, name="bias"))
+    assert parameters(lift(from_proto(n.build(y)))) == {"scale", "bias"}
+
+
 def test_a_shared_weight_is_one_parameter() -> None:
     n = Net()
     x = n.input("N", 4, 8, 8)

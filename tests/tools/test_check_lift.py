@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -15,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from net_builder import image  # noqa: E402
 
-from tools.check_lift import Row, examine, page  # noqa: E402
+from tools.check_lift import Row, examine, page, read_records  # noqa: E402
 
 
 def test_an_embedded_model_is_ok() -> None:
@@ -34,6 +36,13 @@ def test_a_missing_operator_is_named(tmp_path: Path) -> None:
 def test_a_wrong_function_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.nn.functional, "batch_norm", lambda x, *_: x * 1.001)
     assert examine(ROOT / "models" / "digits_bn.onnx", bake=False).status == "differs"
+
+
+def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+    rows = [Row("a", "ok", 1e-6, 2e-6, parameters=(3, 3)), Row("b", "lacks Det")]
+    lines = [json.dumps(asdict(row)) for row in rows]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert [str(row) for row in read_records(tmp_path / "r.jsonl").values()] == [*map(str, rows)]
 
 
 def test_the_page_counts_verdicts() -> None:

@@ -55,7 +55,8 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     extra += spine(Path(task.model), task) if INNER in method.arguments else []
     shape = ",".join(str(size) for size in task.shape)
     words = ["prune", task.model, "-o", str(output)]
-    words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", *extra]
+    words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", "--align", "4"]
+    words += ["--no-gate", *extra]  # accuracy alone: no timing decides, or fails, a row
     if UNIFORM not in method.arguments:
         return {"command": _command([*words, "--macs", f"{budget:g}"])}
     dense = macs(Path(task.model), task)

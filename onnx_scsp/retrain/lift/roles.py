@@ -4,8 +4,8 @@
   through operators on constants (Identity, Cast, Transpose, weight standardisation, ...), and
   constant operands of Add, Sub, Mul and Div with one entry per channel (the bias of a MatMul, a
   layer scale). The channel axis of a value is 1 after Conv, ConvTranspose and batch normalisation,
-  the last one after MatMul, Gemm and LayerNormalization; elementwise operators and Transpose carry
-  it on.
+  the last one after MatMul, Gemm and LayerNormalization (a spelled-out one, too); elementwise
+  operators and Transpose carry it on.
 - *Statistics*: running mean and variance of BatchNormalization.
 - The rest (position grids, anchor boxes, input normalisation, shapes) is left alone.
 """
@@ -108,7 +108,7 @@ def _is_per_channel(shape: tuple[int, ...], channel: int) -> bool:
 def _carry_channels(node: NodeView, constants: Constants, channels: dict[str, int]) -> None:
     """Notes the channel axis of the outputs, counted from the end as broadcasting does."""
     first = next((channels[name] for name in node.inputs if name in channels), None)
-    if node.op_type in _LAST_AXIS:
+    if node.op_type in _LAST_AXIS or _is_mean_of_rows(node, constants):
         channels[node.outputs[0]] = -1
     elif node.op_type in _SECOND_AXIS:
         weight = node.input(1) if node.op_type.startswith("Conv") else ""
@@ -121,6 +121,15 @@ def _carry_channels(node: NodeView, constants: Constants, channels: dict[str, in
     elif node.op_type == "Transpose" and first is not None and node.attr("perm"):
         order = node.attr("perm")
         channels[node.outputs[0]] = order.index(first % len(order)) - len(order)
+
+
+def _is_mean_of_rows(node: NodeView, constants: Constants) -> bool:
+    """The first step of a LayerNormalization that is spelled out."""
+    if node.op_type != "ReduceMean" or not node.attr("keepdims", 1):
+        return False
+    if node.input(1) in constants:
+        return constants.array(node.inputs[1]).reshape(-1).tolist() == [-1]
+    return bool(node.attr("axes") == [-1])
 
 
 def _origins(name: str, constants: Constants, computed: Mapping[str, NodeView]) -> Iterator[str]:
