@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_scsp.blas import one_blas_thread
 from onnx_scsp.calibrated import Passes, needs_repair, observer, passes, repair, with_values
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
@@ -38,6 +39,7 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     """Progress that nobody watches."""
 
 
+@one_blas_thread()
 def make_plan(
     model: Model,
     config: PruneConfig | None = None,
@@ -106,6 +108,7 @@ def _plan(
     )
 
 
+@one_blas_thread()
 def apply_plan(
     model: Model,
     plan: PrunePlan,
@@ -254,6 +257,7 @@ def verify(
     return verify_files(first, second, plan, config=config, data=data, macs=macs)
 
 
+@one_blas_thread()
 def prune(
     model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],

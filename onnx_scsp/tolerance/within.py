@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from onnx_scsp.blas import one_blas_thread
 from onnx_scsp.calibrated import Passes, passes
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.config import PruneConfig, VerifyConfig
@@ -48,6 +49,7 @@ class WithinTolerance:
     tolerance: Tolerance
 
 
+@one_blas_thread()
 def prune_within(
     model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx_scsp
 
 PACKAGE = Path(onnx_scsp.__file__).parent
-FREE = frozenset({"errors", "types", "config", "units"})
+FREE = frozenset({"blas", "errors", "types", "config", "units"})
 RETRAIN = "retrain"
 TRAINING = ("torch", "lightning_fabric", "safetensors")
 MAY_IMPORT: dict[str, frozenset[str]] = {
