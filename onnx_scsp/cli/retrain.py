@@ -35,6 +35,7 @@ from onnx_scsp.cli.options import (
     ShapeOpt,
     ThreadsOpt,
     input_shapes,
+    parsed_align,
 )
 from onnx_scsp.cli.output import print_json, print_tables
 from onnx_scsp.cli.prune import PlanOutOpt
@@ -75,7 +76,7 @@ from onnx_scsp.cli.training import (
     WarmUpOpt,
     WeightDecayOpt,
 )
-from onnx_scsp.config import PruneConfig
+from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.errors import ConfigError
 
 NAME = "retrain"
@@ -94,7 +95,7 @@ def run(
     settle: SettleOpt = None,
     select: SelectOpt = "auto",
     compensate: CompensateOpt = "auto",
-    align: AlignOpt = 4,
+    align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     ignore: IgnoreOpt = None,
     labels: LabelsOpt = None,
@@ -153,7 +154,7 @@ def run(
             plan,
             method=select,
             compensate=compensate,
-            align=align,
+            align=parsed_align(align),
             min_share=min_share,
             ignore=tuple(ignore or ()),
             seed=seed,

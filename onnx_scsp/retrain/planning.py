@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from onnx_scsp.blas import one_blas_thread
 from onnx_scsp.calibrated import Passes, observer, with_values
 from onnx_scsp.config import NEEDS_DATA, PruneConfig
 from onnx_scsp.couple import Coupling
@@ -29,6 +30,7 @@ from onnx_scsp.retrain.scores import (
 )
 from onnx_scsp.retrain.soften import kept_by_group
 from onnx_scsp.retrain.student import as_tensors
+from onnx_scsp.timing.table import MachineTable
 from onnx_scsp.types import GroupCut, IntArray, PrunePlan
 
 CLASS_SAMPLES = 2048
@@ -63,6 +65,7 @@ class Planner:
             by measured damage, as `prune` does with inputs. None spreads them by weights alone.
         inputs: Calibration inputs for methods that choose by them; they look anew every epoch.
         threads: Threads of the runtime.
+        machine: Widths at which the runtime is fast, for `align` = `auto`.
         fixed: A plan that stands, whatever the weights.
     """
 
@@ -73,8 +76,10 @@ class Planner:
     budgets: Observer | None = None
     inputs: Passes | None = None
     threads: int = 2
+    machine: MachineTable | None = None
     fixed: PrunePlan | None = None
 
+    @one_blas_thread()
     def __call__(self, lifted: Lifted) -> PrunePlan:
         """The plan for the weights of the moment.
 
@@ -98,9 +103,14 @@ class Planner:
             observe = observer(coupling, self.inputs, config, threads=self.threads, progress=silent)
         if observe is None and config.compensate in NEEDS_DATA["compensate"]:
             # the repair is for the cut; choosing by weights alone needs no inputs
-            plan = plan_cuts(coupling, replace(config, compensate="none"), choices=choices)
+            plan = plan_cuts(
+                coupling,
+                replace(config, compensate="none"),
+                choices=choices,
+                machine=self.machine,
+            )
             return replace(plan, config=config.as_dict())
-        return plan_cuts(coupling, config, choices=choices, observe=observe)
+        return plan_cuts(coupling, config, choices=choices, observe=observe, machine=self.machine)
 
     @torch.no_grad()
     def _class_means(self, lifted: Lifted) -> ClassMeans:
@@ -159,11 +169,11 @@ def planned_shares(coupling: Coupling, plan: PrunePlan, macs: Callable[..., int]
     }
 
 
-def cuts_to_json(plan: PrunePlan | None) -> list[dict[str, Any]] | None:
-    """The decisions of a plan, for a checkpoint."""
+def plan_to_state(plan: PrunePlan | None) -> dict[str, Any] | None:
+    """What a plan decides, for a checkpoint."""
     if plan is None:
         return None
-    return [
+    cuts = [
         {
             "group": cut.group,
             "n_units": cut.n_units,
@@ -171,17 +181,17 @@ def cuts_to_json(plan: PrunePlan | None) -> list[dict[str, Any]] | None:
             "absorbed_by": {str(k): v for k, v in cut.absorbed_by.items()},
             "scales": {str(k): v for k, v in cut.scales.items()},
             "score": cut.score,
+            "criterion": cut.criterion,
         }
         for cut in plan.cuts
     ]
+    return {"schema": plan.schema, "cuts": cuts, "timing": dict(plan.timing)}
 
 
-def cuts_from_json(
-    cuts: list[Mapping[str, Any]], coupling: Coupling, config: PruneConfig, schema: int
-) -> PrunePlan:
-    """The plan that `cuts_to_json` took down."""
+def plan_from_state(state: Mapping[str, Any], coupling: Coupling, config: PruneConfig) -> PrunePlan:
+    """The plan that `plan_to_state` took down."""
     return PrunePlan(
-        schema=schema,
+        schema=state["schema"],
         model_sha256=coupling.map.model_sha256,
         config=config.as_dict(),
         cuts=tuple(
@@ -192,11 +202,13 @@ def cuts_from_json(
                 absorbed_by={int(k): int(v) for k, v in cut["absorbed_by"].items()},
                 scales={int(k): float(v) for k, v in cut["scales"].items()},
                 score=cut["score"],
+                criterion=cut["criterion"],
             )
-            for cut in cuts
+            for cut in state["cuts"]
         ),
         groups=coupling.map.groups,
         frozen=coupling.map.frozen,
+        timing=state["timing"],
     )
 
 

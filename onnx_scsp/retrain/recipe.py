@@ -20,6 +20,7 @@ from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.graph.view import view
+from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.pipeline import check_outputs, planned_macs, prune
 from onnx_scsp.plan import read_plan
@@ -129,7 +130,9 @@ def soft_retrain(
     start = open_folder(folder, resume=resume) if fabric.global_rank == 0 or resume else None
     feed = open_feed(data, labels)
     budget = budget or PruneConfig()
-    name_of_run = identity(original, config, budget, plan, feed)
+    if budget.target == "latency":
+        raise ConfigError("retraining takes a budget of MACs, parameters or a ratio")
+    name_of_run = identity(original, config, budget, plan, feed, checking.threads)
     if start is not None:
         check_identity(start, name_of_run, folder)
     fabric.barrier()
@@ -275,7 +278,8 @@ class _Run:
                     cache=setting.folder / EVIDENCE,
                 )
             )
-        return Planner(coupling, config, select, setting.train, budgets, inputs, threads)
+        machine = machine_for(config.align, None, threads)
+        return Planner(coupling, config, select, setting.train, budgets, inputs, threads, machine)
 
     def _cut(self, dense: Model, coupling: Coupling, trained: Trained | None) -> None:
         """Carries the plan of the moment out on the weights of the moment, with all its proofs."""

@@ -12,6 +12,7 @@ import numpy as np
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.errors import ConfigError, OutputError
 from onnx_scsp.graph.model import Model
+from onnx_scsp.measure.store import machine_for
 from onnx_scsp.plan import plan_to_json
 from onnx_scsp.retrain.checkpoint import FILE, Checkpoint, read_checkpoint
 from onnx_scsp.retrain.feed import Feed
@@ -52,16 +53,23 @@ def open_folder(folder: Path, *, resume: bool) -> Checkpoint | None:
 
 
 def identity(
-    model: Model, config: RetrainConfig, budget: PruneConfig, plan: PrunePlan | None, feed: Feed
+    model: Model,
+    config: RetrainConfig,
+    budget: PruneConfig,
+    plan: PrunePlan | None,
+    feed: Feed,
+    threads: int,
 ) -> dict[str, Any]:
     """What a run depends on: two runs of the same identity give the same result."""
     options = {k: v for k, v in config.as_dict().items() if k not in _MAY_CHANGE}
+    machine = machine_for(budget.align, None, threads)
     return {
         "model": model.sha256,
         "options": options,
         "budget": budget.as_dict() if plan is None else {},
         "plan": "" if plan is None else _hashed(plan_to_json(plan).encode()),
         "data": _digest(feed),
+        "table of widths": "" if machine is None else machine.sha256,
     }
 
 
@@ -96,7 +104,7 @@ def check_identity(start: Checkpoint, wanted: Mapping[str, Any], folder: Path) -
                     f"{folder} holds a run with {name.replace('_', '-')} {before}, not {now}; "
                     "resume with the same options, or name another folder with --run-dir"
                 )
-    for name in ("model", "plan", "data"):
+    for name in ("model", "plan", "data", "table of widths"):
         if found[name] != wanted[name]:
             raise ConfigError(
                 f"{folder} holds a run with another {name}; "

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
-from onnx_scsp.plan.planner import SCHEMA
 from onnx_scsp.retrain.checkpoint import (
     Checkpoint,
     optimiser_tensors,
@@ -36,7 +35,7 @@ from onnx_scsp.retrain.measure import Gauge, recalibrate
 from onnx_scsp.retrain.optimise import Average, make_optimiser, rate_at, set_rate
 from onnx_scsp.retrain.options import Augment, RetrainConfig
 from onnx_scsp.retrain.penalties import Penalty, make_penalty
-from onnx_scsp.retrain.planning import Planner, cuts_from_json, cuts_to_json
+from onnx_scsp.retrain.planning import Planner, plan_from_state, plan_to_state
 from onnx_scsp.retrain.schedules import Schedule
 from onnx_scsp.retrain.soften import Softener, cut_mask, make_softener
 from onnx_scsp.retrain.student import (
@@ -311,9 +310,9 @@ class StageTrainer:
         if fabric.global_rank == 0:
             plan = self.stage.planner(self.lifted)
         if fabric.world_size > 1:
-            cuts = fabric.broadcast(cuts_to_json(plan))
-            assert cuts is not None
-            plan = cuts_from_json(cuts, self.stage.coupling, self.stage.planner.config, SCHEMA)
+            state = fabric.broadcast(plan_to_state(plan))
+            assert state is not None
+            plan = plan_from_state(state, self.stage.coupling, self.stage.planner.config)
         assert plan is not None
         return plan
 
@@ -342,7 +341,7 @@ class StageTrainer:
                 "update": update,
                 "loss_sum": self.loss_sum,
                 "best": [self.best_metric if self.best else None, self.best_epoch],
-                "plan": cuts_to_json(self.plan),
+                "plan": plan_to_state(self.plan),
                 "records": self.records,
             }
             tensors = {f"net.{n}": t for n, t in floating(self.lifted).items()}
@@ -368,8 +367,8 @@ class StageTrainer:
         self.loss_sum = state["loss_sum"]
         if state["plan"] is not None and self.stage.planner is not None:
             planner = self.stage.planner
-            self.plan = planner.fixed or cuts_from_json(
-                state["plan"], self.stage.coupling, planner.config, SCHEMA
+            self.plan = planner.fixed or plan_from_state(
+                state["plan"], self.stage.coupling, planner.config
             )
         return state["epoch"], state["update"]
 

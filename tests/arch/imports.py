@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "evaluate": frozenset({"graph", "inputs", "calibration"}),
     RETRAIN: frozenset(
         {"graph", "ops", "couple", "calibration", "calibrated", "evaluate", "inputs", "plan"}
-        | {"observe", "surgery", "proof", "figures", "pipeline"}
+        | {"observe", "surgery", "proof", "figures", "pipeline", "measure", "timing"}
     ),
     "figures": frozenset({"graph", "couple"}),
     "results": frozenset({"graph", "compensate"}),

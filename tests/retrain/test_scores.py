@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,9 +19,9 @@ from onnx_scsp.retrain.feed import Feed, open_feed  # noqa: E402
 from onnx_scsp.retrain.lift import lift  # noqa: E402
 from onnx_scsp.retrain.planning import (  # noqa: E402
     Planner,
-    cuts_from_json,
-    cuts_to_json,
     on_model,
+    plan_from_state,
+    plan_to_state,
     soft_config,
 )
 from onnx_scsp.retrain.scores import (  # noqa: E402
@@ -132,9 +133,10 @@ def test_cuts_go_through_json(coupling) -> None:
     config = replace(HALF, method="scsp", compensate="merge", merge_threshold=0.0)
     plan = plan_cuts(coupling, config)
     assert any(cut.absorbed_by for cut in plan.cuts)
-    cuts = cuts_to_json(plan)
-    assert cuts is not None
-    assert cuts_from_json(cuts, coupling, config, plan.schema).cuts == plan.cuts
+    state = plan_to_state(plan)
+    assert state is not None
+    again = plan_from_state(json.loads(json.dumps(state)), coupling, config)
+    assert (again.cuts, again.timing) == (plan.cuts, plan.timing)
 
 
 def test_a_plan_of_another_network_is_refused(coupling, tmp_path) -> None:
