@@ -370,6 +370,9 @@ class StageTrainer:
             self.plan = planner.fixed or plan_from_state(
                 state["plan"], self.stage.coupling, planner.config
             )
+        if self.setting.fabric.global_rank == 0:
+            # the kill may have come between the checkpoint and the logs
+            write_records(self.records, self.setting.folder)
         return state["epoch"], state["update"]
 
 
