@@ -75,12 +75,20 @@ def test_the_page_keeps_its_text_and_shows_mean_spread_and_drop(tmp_path: Path) 
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     dense = {"setting": "dense", "network": "resnet20", "method": "dense", "budget": 1.0,
              "seed": 0, "images": 0, "epoch_count": 0, "report": 0.9}  # fmt: skip
-    records = [dense, record(report=0.8), record(seed=1, report=0.84), record("l2", report=0.7)]
+    other = record("sfp", images=100, report=0.1)
+    records = [
+        dense,
+        other,
+        record(report=0.8),
+        record(seed=1, report=0.84),
+        record("l2", report=0.7),
+    ]
     render({key_of(r): r for r in records}, SETTINGS["small"], page)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
+    assert "soft filter pruning" not in text  # it trained on other images
     assert "82.00 ± 2.83 | 8.00 |" in text
     assert "| L2, fine-tuned | 0.500 | 0.400 | 75.00 | 70.00 | 20.00 |" in text
     assert (tmp_path / "retrain-resnet20-50.svg").exists()

@@ -20,7 +20,8 @@ def render(records: dict[Key, Record], setting: Setting, page: Path) -> None:
         setting: Whose figures to show.
         page: The page, with the two marks that the figures stand between.
     """
-    mine = [r for r in records.values() if r["setting"] == setting.name]
+    wanted = (setting.name, setting.images, setting.epochs)
+    mine = [r for r in records.values() if (r["setting"], r["images"], r["epoch_count"]) == wanted]
     parts = [_intro(setting)]
     for network in setting.networks:
         dense = records.get(("dense", network, "dense", 1.0, 0, 0, 0))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tools.retraining.catalog import ENTRIES
 from tools.retraining.driver import Record
 
@@ -56,6 +58,7 @@ def draw_curves(records: list[Record], title: str, path: Path) -> None:
         axes.plot(*zip(*points, strict=True), style, color=colour, label=entry.title, ms=3,
                   lw=2 if mine else 1.2)  # fmt: skip
     axes.set_xlabel("epoch")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("top-1 of the cut network, held-out images, %")
     axes.set_title(title)
     axes.grid(alpha=0.3)
@@ -87,7 +90,9 @@ def draw_life(record: Record, title: str, path: Path) -> None:
         first = [int(bit) for bit in epochs[0][name]]
         order = sorted(range(len(first)), key=lambda unit: -first[unit])
         grid = [[_state(epochs, name, unit, at) for at in range(len(epochs))] for unit in order]
-        panel.imshow(grid, aspect="auto", cmap=_colours(), vmin=0, vmax=3, interpolation="none")
+        # viewers smooth small images; larger ones stay sharp
+        sharp = np.kron(np.array(grid), np.ones((8, 40), int))
+        panel.imshow(sharp, aspect="auto", cmap=_colours(), vmin=0, vmax=3, interpolation="none")
         panel.set_title(f"{name} ({len(first)})", fontsize=7)
     figure.suptitle(title, fontsize=9)
     _write(figure, path)
