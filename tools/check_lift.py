@@ -226,8 +226,9 @@ def page(rows: list[Row]) -> str:
         "",
         "*Written by `tools/check_lift.py`; every figure was measured.*",
         "",
-        f"{versions}, one thread. {len(OPERATORS)} operators in the table, each of them tested "
-        "against onnxruntime in `tests/retrain`.",
+        "The files are those of [docs/coverage.md](coverage.md) (random weights) and trained ones.",
+        f"{versions}, one thread. {len(OPERATORS)} operators in the table, each of them tested in "
+        "`tests/retrain`, against onnxruntime wherever that has the operator.",
         "",
         f"- {len(rows)} files, {lifted} lifted, {len(lacking)} lack an operator.",
         f"- {counts['ok']} compute what onnxruntime does within {TOLERANCE:.0e} of the largest "
@@ -245,7 +246,8 @@ def page(rows: list[Row]) -> str:
             f"- *baked*: a batch of one was written into all shape constants (by onnxsim), then "
             f"{SAMPLES} samples were run at once and compared with single runs of onnxruntime: "
             f"{len(freed)} of {len(tried)} are freed, "
-            f"{sum(row.repairs > 0 for row in freed)} of them by adjusting constants."
+            f"{sum(row.repairs > 0 for row in freed)} of them by adjusting constants; "
+            "`-` was not tried."
         )
     lines += [
         "",
