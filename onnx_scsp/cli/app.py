@@ -16,6 +16,7 @@ from onnx_scsp.cli import (
     plan,
     profile,
     prune,
+    retrain,
     verify,
 )
 
@@ -26,7 +27,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (inspect, plan, apply, prune, verify, evaluate, bench, profile, export_torch, ops):
+for module in (
+    inspect,
+    plan,
+    apply,
+    prune,
+    retrain,
+    verify,
+    evaluate,
+    bench,
+    profile,
+    export_torch,
+    ops,
+):
     app.command(module.NAME)(module.run)
 
 

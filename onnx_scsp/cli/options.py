@@ -163,7 +163,7 @@ def prune_config(
         clusterer=clusterer,
         criterion=criterion,
         affinity=affinity,
-        align=_align(align),
+        align=parsed_align(align),
         min_share=min_share,
         compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),
@@ -173,7 +173,7 @@ def prune_config(
     )
 
 
-def _align(text: str) -> int | str:
+def parsed_align(text: str) -> int | str:
     """`auto`, or a whole number.
 
     Raises:

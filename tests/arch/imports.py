@@ -10,6 +10,7 @@ import onnx_scsp
 PACKAGE = Path(onnx_scsp.__file__).parent
 FREE = frozenset({"blas", "errors", "types", "config", "units"})
 RETRAIN = "retrain"
+TRAINING = ("torch", "lightning_fabric", "safetensors")
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "graph": frozenset(),
     "ops": frozenset({"graph"}),
@@ -30,11 +31,14 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "inputs": frozenset({"graph"}),
     "calibration": frozenset({"graph", "inputs"}),
     "evaluate": frozenset({"graph", "inputs", "calibration"}),
-    RETRAIN: frozenset({"graph", "ops", "couple", "describe", "partition", "plan", "surgery"}),
+    RETRAIN: frozenset(
+        {"graph", "ops", "couple", "calibration", "calibrated", "evaluate", "inputs", "plan"}
+        | {"observe", "surgery", "proof", "figures", "pipeline", "measure", "timing"}
+    ),
     "figures": frozenset({"graph", "couple"}),
     "results": frozenset({"graph", "compensate"}),
     "pipeline": frozenset(
-        {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results", RETRAIN}
+        {"graph", "ops", "couple", "plan", "surgery", "proof", "measure", "results"}
         | {"calibrated", "figures", "calibration", "compensate", "evaluate", "timing"}
     ),
     "replan": frozenset({"calibrated", "couple", "observe", "plan", "timing"}),
@@ -49,7 +53,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     ),
     "report": frozenset(
         {"graph", "ops", "couple", "plan", "proof", "measure", "results", "pipeline", "tolerance"}
-        | {"timing", "speed"}
+        | {RETRAIN, "timing", "speed"}
     ),
     "cli": frozenset(
         {"graph", "couple", "ops", "describe", "partition", "plan", "proof", "measure", "inputs"}
@@ -61,8 +65,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 HOMES: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"graph/session.py", "measure/machine.py"}),
-    "torch": frozenset(),
+    **dict.fromkeys(TRAINING, frozenset()),
     "PIL": frozenset({"calibration/images.py"}),
+    "pickle": frozenset(),
     "matplotlib": frozenset({"report/plot.py"}),
 }
 """Outside package -> the only files that may import it."""
@@ -129,5 +134,5 @@ def _problem(path: Path, layer: str, name: str) -> str | None:
 
 
 def _home_layer(package: str) -> str:
-    """PyTorch has one layer of its own, if there is one."""
-    return RETRAIN if package == "torch" else "-"
+    """PyTorch and what trains with it have one layer of their own."""
+    return RETRAIN if package in TRAINING else "-"

@@ -1,0 +1,103 @@
+"""docs/retrain.md from the records; every figure on it comes from there."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from tools.retraining.catalog import ENTRIES, Setting
+from tools.retraining.driver import Key, Record
+from tools.retraining.plots import changes, draw_curves, draw_life
+
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+
+
+def render(records: dict[Key, Record], setting: Setting, page: Path) -> None:
+    """Replaces the figures of the page; the text around them stays.
+
+    Args:
+        records: All records.
+        setting: Whose figures to show.
+        page: The page, with the two marks that the figures stand between.
+    """
+    wanted = (setting.name, setting.images, setting.epochs)
+    mine = [r for r in records.values() if (r["setting"], r["images"], r["epoch_count"]) == wanted]
+    parts = [_intro(setting)]
+    for network in setting.networks:
+        dense = records.get(("dense", network, "dense", 1.0, 0, 0, 0))
+        for budget in setting.budgets:
+            found = [r for r in mine if r["network"] == network and r["budget"] == budget]
+            if found:
+                parts.append(_section(network, budget, found, dense, page.parent, setting))
+    text = page.read_text(encoding="utf-8")
+    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    body = "\n\n".join(parts)
+    page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _intro(setting: Setting) -> str:
+    seeds = len(setting.seeds)
+    plural = "" if seeds == 1 else "s"
+    return (
+        f"Setting `{setting.name}`: {setting.images:,} training images (a tenth of them held out), "
+        f"{setting.epochs} epochs for every method, {seeds} seed{plural}."
+    )
+
+
+def _section(
+    network: str, budget: float, found: list[Record], dense: Record | None, docs: Path,
+    setting: Setting,
+) -> str:  # fmt: skip
+    name = f"retrain-{network}-{round(100 * budget)}"
+    title = f"{network} at {budget:.1%} of the MACs"
+    lines = [f"### {title}", ""]
+    if dense is not None and "report" in dense:
+        lines += [f"Dense: {dense['report']:.2%} on the report images.", ""]
+    lines += ["| method | MACs left | parameters left | held-out top-1 | report top-1 | drop |"]
+    lines += ["|---|---|---|---|---|---|"]
+    rows = [_row(e.name, e.title, found, dense) for e in ENTRIES]
+    lines += [row for row in rows if row]
+    done = [r for r in found if r["outcome"] == "ok"]
+    if done:
+        draw_curves(done, title, docs / f"{name}.svg")
+        lines += ["", f"![{title}, over epochs]({name}.svg)"]
+    lively = [r for r in done if r["method"] == "scsp" and r["epochs"][0].get("kept")]
+    if lively:
+        died, back = changes(lively[0])
+        draw_life(lively[0], f"scsp, {title}: a row per channel, a column per epoch",
+                  docs / f"{name}-groups.svg")  # fmt: skip
+        lines += [
+            "",
+            f"![channels that die and come back]({name}-groups.svg)",
+            "",
+            "A panel per group, a row per channel, a column per epoch. Dark: in the plan of that "
+            "epoch; grey: silenced; red: just silenced; green: just come back. In this run "
+            f"{died} channels were silenced after the first epoch and {back} came back.",
+        ]
+    return "\n".join(lines)
+
+
+def _row(name: str, title: str, found: list[Record], dense: Record | None) -> str:
+    runs = [r for r in found if r["method"] == name]
+    if not runs:
+        return ""
+    good = [r for r in runs if r["outcome"] == "ok"]
+    if not good:
+        return f"| {title} | {runs[0]['outcome']}: {runs[0].get('error', '')[:80]} | | | | |"
+    macs = statistics.mean(r["macs_left"] for r in good)
+    params = statistics.mean(r["params_left"] for r in good)
+    held = _spread([r["epochs"][-1]["metric_cut"] for r in good])
+    reported = [r["report"] for r in good if "report" in r]
+    drop = ""
+    if reported and dense is not None and "report" in dense:
+        drop = f"{100 * (dense['report'] - statistics.mean(reported)):.2f}"
+    return f"| {title} | {macs:.3f} | {params:.3f} | {held} | {_spread(reported)} | {drop} |"
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{100 * statistics.mean(values):.2f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {100 * statistics.stdev(values):.2f}"
