@@ -87,7 +87,7 @@ def eigenvalues(weights: FloatArray) -> FloatArray:
     Returns:
         float64 (n,), ascending.
     """
-    return np.clip(eigh(_laplacian(weights), eigvals_only=True), 0.0, None)
+    return np.asarray(np.clip(eigh(_laplacian(weights), eigvals_only=True), 0.0, None))
 
 
 def _laplacian(weights: FloatArray) -> FloatArray:
