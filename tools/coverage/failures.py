@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tools.coverage.driver import Key
 from tools.records import Record
 
@@ -11,6 +13,9 @@ _TOOLS = {
     "onnxsim": "onnxsim",
     "export": "Exports, so nobody was measured",
 }
+
+_FOLDERS = re.compile(r"(?:/[^\s/]+)*/(?=[^\s/]+\.onnx\b)")
+"""The way to a model's file, which is different on every machine."""
 
 
 def failures(records: dict[Key, Record]) -> list[str]:
@@ -33,6 +38,6 @@ def failures(records: dict[Key, Record]) -> list[str]:
 
 
 def _entry(record: Record) -> str:
-    words = record.get("error", f"no result after {record['seconds']:.0f} s")
-    words = " ".join(words.split()).replace("|", "/").replace("`", "'")[:220]
+    words = record.get("error") or f"no result after {record['seconds']:.0f} s"
+    words = _FOLDERS.sub("", " ".join(words.split())).replace("|", "/").replace("`", "'")[:220]
     return f"- {record['network']} ({record['variant']}): {record['outcome']}: {words}"
