@@ -45,7 +45,10 @@ def options() -> argparse.Namespace:
     parser.add_argument("--render-only", action="store_true", help="write the page, run nothing")
     parser.add_argument("--no-page", action="store_true", help="run only")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "retrain.md")
-    return parser.parse_args()
+    chosen = parser.parse_args()
+    if not chosen.no_page and not chosen.page.exists():
+        parser.error(f"{chosen.page} does not exist; the figures go into a page that is there")
+    return chosen
 
 
 def main() -> None:
