@@ -28,7 +28,7 @@ from onnx_scsp.units import UnitTable
 
 Progress = Callable[[str, int, int], None]
 """Called with (what, done, total)."""
-_FILLED = 0.95
+_FILLED = 0.98
 """Where good widths leave more of a budget unused, others are let in to fill it."""
 _NEAR = 1 / 8
 """By ratio, a pool's counts are sought among the good ones where one is this near to its share."""
