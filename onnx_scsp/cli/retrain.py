@@ -18,6 +18,7 @@ from onnx_scsp.cli.calibration import (
     SizeOpt,
     StdOpt,
     calibration_source,
+    open_source,
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
@@ -171,7 +172,6 @@ def run(
             mean=mean,
             std=std,
         )
-        assert source is not None
         shapes = input_shapes(input_shape)
         require_extra()
         import onnx_scsp
@@ -179,11 +179,11 @@ def run(
         from onnx_scsp.report.retraining import retrain_json, retrain_tables
         from onnx_scsp.retrain import soft_retrain
 
-        samples = onnx_scsp.open_calibration(
-            source, onnx_scsp.load(model), preprocess=recipe, limit=data_limit, seed=seed
-        )
+        loaded = onnx_scsp.load(model)
+        samples = open_source((source, recipe), loaded, data_limit, seed)
+        assert samples is not None  # --data is not optional
         result = soft_retrain(
-            model,
+            loaded,
             output,
             samples,
             config,

@@ -21,6 +21,7 @@ from onnx_scsp.types import AnyArray
 __all__ = [
     "CPU",
     "InferenceSession",
+    "add_outputs",
     "end_profile",
     "observe_shapes",
     "open_session",
@@ -213,12 +214,22 @@ def with_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
     """
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    present = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present
-    )
+    add_outputs(copy, names)
     del copy.graph.value_info[:]
     return copy
+
+
+def add_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> None:
+    """Makes inner values outputs, but for those that are outputs already.
+
+    Args:
+        proto: A proto of the caller's own.
+        names: The values.
+    """
+    present = {output.name for output in proto.graph.output}
+    proto.graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present
+    )
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.graph.session import add_outputs, open_variant, run_session
 from onnx_scsp.proof.unrounded import unrounded
 from onnx_scsp.types import AnyArray
 
@@ -71,14 +71,6 @@ def difference(a: Mapping[str, AnyArray], b: Mapping[str, AnyArray]) -> Differen
     return Difference(largest, mean, finite, agree, agreement)
 
 
-def _probe(proto: onnx.ModelProto, names: Iterable[str]) -> None:
-    """Makes inner values outputs."""
-    present = {output.name for output in proto.graph.output}
-    for name in dict.fromkeys(names):
-        if name not in present:
-            proto.graph.output.append(onnx.ValueInfoProto(name=name))
-
-
 def probes(proto: onnx.ModelProto) -> dict[str, str]:
     """Outputs of a squashing last operator -> that operator's input, to be compared instead.
 
@@ -112,7 +104,7 @@ def running(
         Inputs -> value name -> array.
     """
     proto = unrounded(make())
-    _probe(proto, inner.values())
+    add_outputs(proto, inner.values())
     hidden = set(inner) - set(inner.values())
     with open_variant(proto, model, threads=threads, used_up=True) as session:
 

@@ -70,7 +70,7 @@ def _silent(_record: Mapping[str, Any]) -> None:
 
 
 def soft_retrain(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     output: str | os.PathLike[str],
     data: CalibrationData,
     config: RetrainConfig | None = None,
@@ -92,7 +92,7 @@ def soft_retrain(
     them see.
 
     Args:
-        model: Input file.
+        model: Input file, or the model loaded from it.
         output: Output file; it appears only when every check has passed.
         data: Training samples (`onnx_scsp.open_calibration`).
         config: How to train.
@@ -121,7 +121,7 @@ def soft_retrain(
             f"--method '{config.method}' is unknown; use one of {', '.join(schedules)}"
         )
     schedule = schedules[config.method]
-    original = load(model)
+    original = model if isinstance(model, Model) else load(model)
     out = Path(output)
     check_outputs(original, out, None if plan_out is None else Path(plan_out))
     check_targets(config, labels, loss)

@@ -22,7 +22,7 @@ from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Patch, apply_patch
-from onnx_scsp.graph.session import InferenceSession, open_variant, run_session
+from onnx_scsp.graph.session import InferenceSession, open_variant, run_session, with_outputs
 from onnx_scsp.graph.view import GraphView, NodeView, view
 from onnx_scsp.retrain.back import with_proto
 from onnx_scsp.types import AnyArray, FloatArray
@@ -252,14 +252,9 @@ class _Moments:
 def _measure(
     model: Model, slots: tuple[Slot, ...], batches: Iterable[Mapping[str, AnyArray]]
 ) -> dict[str, _Moments]:
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model.proto)
-    present = {output.name for output in probe.graph.output}
-    for slot in slots:
-        if slot.output not in present:
-            probe.graph.output.append(onnx.ValueInfoProto(name=slot.output))
     moments: dict[str, _Moments] = {}
     names = [slot.output for slot in slots]
+    probe = with_outputs(model.proto, names)
     with open_variant(probe, model, optimise=True) as session:
         for batch in batches:
             _add_batch(session, batch, names, moments)

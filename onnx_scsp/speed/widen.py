@@ -76,6 +76,7 @@ class Widener:
         self._measure, self._progress = measure, progress
         self._left = _MOST
         self._groups = {group.id: group for group in coupling.map.groups}
+        self._axes = axes_by_group(coupling)
         self.plan, self.changes = plan, list[Change]()
         self.seen = self._measured(plan)
 
@@ -122,7 +123,7 @@ class Widener:
             return group.n_units
         units = np.arange(group.n_units) + self._coupling.offsets[group_id]
         widths = pool_widths(
-            axes_by_group(self._coupling)[group_id],
+            self._axes[group_id],
             self._machine,
             units,
             alone=True,

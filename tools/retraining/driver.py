@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from tools.child import Child
+from tools.records import Record, append, read_lines
 from tools.retraining.catalog import ENTRIES, NETWORKS, Entry, Setting
 from tools.retraining.images import load_images
 
 ROOT = Path(__file__).resolve().parents[2]
-Record = dict[str, Any]
 Key = tuple[str, str, str, float, int, int, int]
 
 
@@ -34,15 +29,8 @@ def key_of(record: Record) -> Key:
 
 
 def read_records(path: Path) -> dict[Key, Record]:
-    """The newest record of every run; a last line that a kill cut short is skipped."""
-    found: dict[Key, Record] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        found[key_of(record)] = record
-    return found
+    """The newest record of every run."""
+    return {key_of(record): record for record in read_lines(path)}
 
 
 @dataclass
@@ -105,8 +93,7 @@ class Bench:
 
     def _keep(self, record: Record) -> None:
         self.records[key_of(record)] = record
-        with self.file.open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        append(self.file, record)
 
     def _run(self, entry: Entry, head: Record) -> Record:
         words = [head[name] for name in ("setting", "network", "method", "budget", "seed")]
@@ -124,27 +111,12 @@ class Bench:
             "threads": self.threads,
         }
         logs = self.cache / "logs"
-        logs.mkdir(exist_ok=True)
+        child = Child("tools.retraining.job", [ROOT], logs, self.limit_s, self.threads)
         with tempfile.TemporaryDirectory(prefix="retrain_", dir=self.cache) as scratch:
-            request, answer = Path(scratch) / "job.json", Path(scratch) / "result.json"
-            request.write_text(json.dumps(job))
-            start = time.perf_counter()
-            with (logs / f"{name}.log").open("w") as log:
-                command = [sys.executable, "-m", "tools.retraining.job", str(request), str(answer)]
-                environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-                try:
-                    status = subprocess.run(
-                        command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT,
-                        timeout=self.limit_s, check=False,
-                    ).returncode  # fmt: skip
-                except subprocess.TimeoutExpired:
-                    return {"outcome": "hung", "error": f"no result after {self.limit_s:.0f} s"}
-            if not answer.exists():
-                spent = round(time.perf_counter() - start, 1)
-                last = (logs / f"{name}.log").read_text().strip().splitlines()[-1:]
-                error = last[0] if last else f"process ended with {status}"
-                return {"outcome": "failed", "error": error, "seconds": spent}
-            found: Record = json.loads(answer.read_text())
+            found = child.run(job, Path(scratch), name)
+        if found.get("outcome") == "crashed":
+            last = (logs / f"{name}.log").read_text().strip().splitlines()[-1:]
+            return found | {"outcome": "failed", "error": last[0] if last else found["error"]}
         return {"outcome": "ok", "made": str(made), **found}
 
     def measure(self) -> None:

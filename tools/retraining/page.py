@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
+from tools.records import Record
 from tools.retraining.catalog import ENTRIES, Setting
-from tools.retraining.driver import Key, Record
+from tools.retraining.driver import Key
 from tools.retraining.plots import changes, draw_curves, draw_life
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"

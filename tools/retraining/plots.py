@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tools.records import Record
 from tools.retraining.catalog import ENTRIES
-from tools.retraining.driver import Record
 
 _OURS = ("#c0392b", "#e67e22", "#8e44ad", "#d35480", "#b7950b", "#784212", "#1e8449")
 _OTHERS = ("#2471a3", "#148f77", "#34495e", "#85c1e9", "#7f8c8d", "#a569bd", "#5d6d7e")
