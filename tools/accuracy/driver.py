@@ -10,8 +10,8 @@ from pathlib import Path
 from onnx_scsp.measure.machine import machine_record
 from tools.accuracy.catalog import DENSE, Method, Sources, Task
 from tools.child import Child
-from tools.coverage.driver import ROOT, snapshot, versions
 from tools.records import Record, append, read_lines
+from tools.snapshot import ROOT, snapshot, versions
 
 Key = tuple[str, str, float, str]
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.child import POOLS, wait_or_kill
-from tools.coverage.driver import ROOT
 from tools.records import Record
+from tools.snapshot import ROOT
 from tools.speed.catalog import BUDGET, NETWORKS
 from tools.speed.driver import Bench
 

@@ -12,8 +12,8 @@ from typing import Any
 from onnx_scsp.measure.machine import machine_record
 from tools.child import Child
 from tools.coverage.catalog import Network
-from tools.coverage.driver import ROOT, snapshot, versions
 from tools.records import Record, append, read_lines
+from tools.snapshot import ROOT, snapshot, versions
 from tools.speed.catalog import BUDGET, DENSE, Variant
 
 Key = tuple[str, str, str]
