@@ -1,76 +1,25 @@
-"""The smallest model within a tolerance: known answers, few evaluations, resumable."""
+"""Tolerance mode: which cut it finds, and what it refuses."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from net_builder import image
 from nets import NETS
-from sklearn.datasets import load_digits
 
 import onnx_scsp
-from onnx_scsp.calibration import CalibrationData, open_calibration
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.errors import BudgetError, ConfigError, ModelError, OutputError, VerifyError
 from onnx_scsp.evaluate import Predictor
-from onnx_scsp.tolerance import Tolerance, Trial, WithinTolerance, prune_within
-
-MODEL = Path(__file__).resolve().parents[1] / "models" / "digits_bn.onnx"
-FOLDED = MODEL.with_name("digits_folded.onnx")
-BARE = PruneConfig(synthetic=False)
-Found = WithinTolerance
-
-
-class Sized:
-    """A metric that is the model's own size: a drop of d allows exactly the share 1 - d."""
-
-    def __init__(self, target: str = "macs") -> None:
-        self.target = target
-        self.calls = 0
-        self.fail_at = 0
-        self.whole = self._size(MODEL)
-
-    def _size(self, path: Path) -> int:
-        coupling = find_coupling(onnx_scsp.load(path))
-        return coupling.macs if self.target == "macs" else coupling.map.params
-
-    def __call__(self, model: Predictor) -> float:
-        self.calls += 1
-        if self.calls == self.fail_at:
-            raise ValueError("planted")
-        assert model.path is not None
-        return self._size(model.path) / self.whole
-
-
-def search(
-    folder: Path, metric: Callable[..., Any] | str, drop: float, config: PruneConfig = BARE,
-    state: str | None = None, **options: Any,
-) -> Found:  # fmt: skip
-    return prune_within(
-        MODEL,
-        folder / "out.onnx",
-        Tolerance(max_drop=drop, metric=metric, **options),
-        config,
-        state=None if state is None else folder / state,
-    )
-
-
-def digits(count: int) -> CalibrationData:
-    images = (load_digits().images[:count, None] / 16).astype(np.float32)
-    return open_calibration(images, onnx_scsp.load(MODEL))
-
-
-# ---- known answers ----------------------------------------------------------------------------
+from onnx_scsp.tolerance import Tolerance, Trial, prune_within
+from tolerance.searching import BARE, MODEL, Sized, search
 
 
 @pytest.mark.parametrize("target", ["macs", "params"])
@@ -183,9 +132,6 @@ def test_progress_tells_each_trial(tmp_path: Path) -> None:
     assert told[0].endswith(("within", "too much"))
 
 
-# ---- what cannot be ---------------------------------------------------------------------------
-
-
 def test_nothing_is_written_where_no_cut_is_tolerated(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"no cut stays within --max-drop 0.001: .*loses 0\.0"):
         search(tmp_path, Sized(), 0.001)
@@ -269,189 +215,6 @@ def test_paths_are_refused_before_anything_is_measured(tmp_path: Path) -> None:
         with pytest.raises(OutputError):
             prune_within(MODEL, out, tolerance, BARE, **options)
     assert metric.calls == 0
-
-
-# ---- the state --------------------------------------------------------------------------------
-
-
-def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
-    (tmp_path / "whole").mkdir()
-    whole = search(tmp_path / "whole", Sized(), 0.37, state="s.json")
-    metric = Sized()
-    metric.fail_at = 4  # the original, then trial 3
-    with pytest.raises(ConfigError, match="planted"):
-        search(tmp_path, metric, 0.37, state="s.json")
-    kept = json.loads((tmp_path / "s.json").read_text())
-    assert len(kept["trials"]) == 2
-    assert not (tmp_path / "out.onnx").exists()
-    again = Sized()
-    found = search(tmp_path, again, 0.37, state="s.json")
-    assert found.trials == whole.trials
-    assert again.calls == len(whole.trials) - 2
-    for name in ("out.onnx", "s.json"):
-        assert (tmp_path / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_a_finished_search_measures_nothing_again(tmp_path: Path) -> None:
-    first = search(tmp_path, Sized(), 0.37, state="s.json")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    metric = Sized()
-    second = search(tmp_path, metric, 0.37, state="s.json")
-    assert metric.calls == 0
-    assert second.trials == first.trials
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_a_search_may_go_on_more_finely(tmp_path: Path) -> None:
-    first = search(tmp_path, Sized(), 0.37, state="s.json", most_trials=2)
-    metric = Sized()
-    second = search(tmp_path, metric, 0.37, state="s.json", resolution=0.01)
-    assert second.trials[:2] == first.trials
-    assert metric.calls == len(second.trials) - 2 > 0
-
-
-def test_the_same_search_gives_the_same_bytes(tmp_path: Path) -> None:
-    made = []
-    for _ in range(2):
-        found = search(tmp_path, Sized(), 0.6)
-        made.append((found.trials, found.result.output.read_bytes()))
-    assert made[0] == made[1]
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    search(tmp_path, Sized(), 0.5, state="s.json", most_trials=1)
-    return tmp_path / "s.json"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"model": FOLDED}, 'its model is "'),
-        ({"drop": 0.2}, "its max_drop is 0.5, now it is 0.2"),
-        (
-            {"config": PruneConfig(align=2, synthetic=False)},
-            'its config align is "auto", now it is 2',
-        ),
-        ({"config": PruneConfig(target="params", synthetic=False)}, "config target"),
-        ({"metric": lambda _model: 1.0}, "its metric is"),
-        ({"lowest": 0.3}, "its lowest is 0.1, now it is 0.3"),
-        ({"calibration": 12}, "its calibration is"),
-        ({"shapes": {"image": (2, 1, 8, 8)}}, "its input shapes is"),
-    ],
-)
-def test_the_state_of_another_search_is_refused(
-    change: dict[str, Any], words: str, state: Path
-) -> None:
-    before = state.read_bytes()
-    data = digits(change["calibration"]) if "calibration" in change else None
-    options = {"lowest": change["lowest"]} if "lowest" in change else {}
-    drop, metric = change.get("drop", 0.5), change.get("metric", Sized())
-    with pytest.raises(ConfigError, match=words):
-        prune_within(
-            change.get("model", MODEL),
-            state.with_name("other.onnx"),
-            Tolerance(max_drop=drop, metric=metric, **options),
-            change.get("config", BARE),
-            calibration=data,
-            state=state,
-            verify_config=VerifyConfig(input_shapes=change.get("shapes", {})),
-        )
-    assert state.read_bytes() == before
-    assert not state.with_name("other.onnx").exists()
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "[]", "null", '{"schema": 2}', '{"schema": 1, "search": {}}', "\udcff",
-     '{"schema": 1, "search": {}, "original": 1, "trials": [{"cuts": 1}]}',
-     '{"schema": 1, "search": {}, "original": "x", "trials": []}'],
-)  # fmt: skip
-def test_a_file_that_is_no_state_is_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text(text, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(ConfigError, match="is no state of a search"):
-        search(tmp_path, Sized(), 0.5, state="s.json")
-
-
-# ---- divergence -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def diverging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Found, list[str]]]:
-    folder = tmp_path_factory.mktemp("diverging")
-    lines: list[str] = []
-    found = prune_within(
-        MODEL, folder / "o.onnx", Tolerance(max_divergence=0.1, resolution=0.2),
-        calibration=digits(48), state=folder / "s.json", plan_out=folder / "p.json",
-        progress=lambda what, _done, _total: lines.append(what),
-    )  # fmt: skip
-    yield folder, found, lines
-
-
-def test_divergence_is_judged_on_inputs_that_repair_nothing(
-    diverging: tuple[Path, Found, list[str]],
-) -> None:
-    folder, found, _ = diverging
-    learn, held = digits(48).split(0.25)
-    assert (learn.n_samples, held.n_samples) == (36, 12)
-    original, small = (Predictor(path, threads=2) for path in (MODEL, folder / "o.onnx"))
-    measured = onnx_scsp.evaluate.divergence(original, small, held)
-    best = min((t for t in found.trials if t.within), key=lambda t: t.achieved)
-    assert best.figure == best.loss == pytest.approx(measured, rel=1e-6)
-    assert 0 < measured <= 0.1
-    assert found.result.achieved == pytest.approx(best.achieved)
-    assert best.achieved < 0.9
-    assert found.result.report
-    assert found.result.fits
-    plan = onnx_scsp.read_plan(folder / "p.json")
-    assert plan.config["method"] == "output-aware"
-    assert onnx_scsp.verify(MODEL, folder / "o.onnx", plan)
-
-
-def test_inputs_are_observed_once(diverging: tuple[Path, Found, list[str]]) -> None:
-    _, found, lines = diverging
-    assert len(found.trials) > 1
-    assert lines.count("measuring groups") == len(found.result.plan.groups) + 1
-
-
-def test_the_best_of_a_divergence_is_found_again(
-    diverging: tuple[Path, Found, list[str]], tmp_path: Path
-) -> None:
-    folder, found, _ = diverging
-    again = prune_within(
-        MODEL, tmp_path / "o.onnx", Tolerance(max_divergence=0.1, resolution=0.2),
-        calibration=digits(48), state=folder / "s.json",
-    )  # fmt: skip
-    assert again.trials == found.trials
-    assert (tmp_path / "o.onnx").read_bytes() == (folder / "o.onnx").read_bytes()
-
-
-def test_a_state_of_other_inputs_is_refused(
-    diverging: tuple[Path, Found, list[str]], tmp_path: Path
-) -> None:
-    with pytest.raises(ConfigError, match="its calibration is"):
-        prune_within(
-            MODEL, tmp_path / "o.onnx", Tolerance(max_divergence=0.1, resolution=0.2),
-            calibration=digits(44), state=diverging[0] / "s.json",
-        )  # fmt: skip
-
-
-def test_divergence_needs_inputs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="give --calib DATA"):
-        prune_within(MODEL, tmp_path / "o.onnx", Tolerance(max_divergence=0.1))
-
-
-def test_a_divergence_that_is_not_finite_is_kept_and_not_tolerated() -> None:
-    from onnx_scsp.tolerance.state import Record
-
-    tolerance = Tolerance(max_divergence=0.1)
-    assert not tolerance.allows(0.0, math.inf)
-    record = Record(None, {})
-    record.add("x", 0.5, 0.5, math.inf)
-    assert record.figures == {"x": (0.5, math.inf)}
-
-
-# ---- models of other kinds --------------------------------------------------------------------
 
 
 def test_external_data_and_another_network(tmp_path: Path) -> None:
