@@ -88,6 +88,17 @@ def test_targets_are_met_or_not_by_the_records():
     assert "0 of 1 budgets; behind at 0.7: 10.0 to 9.0 | **not met** |" in text
 
 
+@pytest.mark.parametrize(
+    ("inner", "verdict"),
+    [(89.0, "0.7: 0.5 to 1.0 | met |"), (89.9, "0.7: 0.5 to 0.1 | **not met** |")],
+)
+def test_what_a_part_adds_is_held_against_the_records(inner, verdict):
+    records = RECORDS | known(record("ours-calib-inner", 0.7, inner))
+    text = "\n".join(section(records, [("resnet20_folded", "ResNet-20", "top1")], "tune"))
+    assert f"inner channels alone (points lost) | resnet20_folded | {verdict}" in text
+    assert "uniform" not in text  # nothing was measured
+
+
 def test_failures_keep_their_sentence():
     assert _failures(RECORDS)[-1] == "- resnet20_folded, onnxsim, at 0.7: a / sentence"
 

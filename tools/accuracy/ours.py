@@ -10,7 +10,7 @@ from typing import Any
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.types import Role
-from tools.accuracy.catalog import INNER, UNIFORM, Method, Task
+from tools.accuracy.catalog import DISTIL, INNER, UNIFORM, Method, Task
 from tools.accuracy.search import bisect
 
 _LONGEST = 400
@@ -35,7 +35,7 @@ def macs(path: Path, task: Task) -> int:
 
 
 def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) -> dict[str, Any]:
-    """Runs `onnx-scsp prune`.
+    """Runs `onnx-scsp prune`, or `retrain` where the method says so.
 
     Args:
         task: The network.
@@ -50,13 +50,15 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     Raises:
         CommandError: It ended with an error.
     """
-    options = [word for word in method.arguments if word not in (UNIFORM, INNER)]
+    options = [word for word in method.arguments if word not in (UNIFORM, INNER, DISTIL)]
     extra = [word.format(calib=calib) for word in options]
     extra += spine(Path(task.model), task) if INNER in method.arguments else []
     shape = ",".join(str(size) for size in task.shape)
-    words = ["prune", task.model, "-o", str(output)]
-    words += ["--input-shape", f"{task.input}:{shape}", "--threads", "1", "--align", "4"]
-    words += ["--no-gate", *extra]  # accuracy alone: no timing decides, or fails, a row
+    words = [task.model, "-o", str(output), "--input-shape", f"{task.input}:{shape}"]
+    words += ["--threads", "1", "--align", "4"]
+    if DISTIL in method.arguments:
+        return {"command": _command(["retrain", *words, *_distilled(budget, calib)])}
+    words = ["prune", *words, "--no-gate", *extra]  # no timing decides, or fails, a row
     if UNIFORM not in method.arguments:
         return {"command": _command([*words, "--macs", f"{budget:g}"])}
     dense = macs(Path(task.model), task)
@@ -70,6 +72,13 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
 
     removed = bisect(left, budget, low=0.02, high=0.9)
     return {"command": _command([*words, "--ratio", f"{1.0 - removed:.4f}"])}
+
+
+def _distilled(budget: float, calib: Path) -> list[str]:
+    """The same cut, then gradients from the original's outputs: more words for `retrain`."""
+    words = ["--macs", f"{budget:g}", "--data", str(calib), "--distill", "--method", "finetune"]
+    words += ["--epochs", "20", "--optimiser", "adamw", "--rate", "1e-3", "--held-out", "0.1"]
+    return [*words, "--accelerator", "cpu"]
 
 
 def spine(path: Path, task: Task) -> list[str]:

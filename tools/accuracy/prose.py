@@ -5,7 +5,8 @@ from __future__ import annotations
 HEAD = """# Accuracy without retraining, beside rivals at equal MACs
 
 *Written by `tools/bench_accuracy.py` from its records; every figure was measured. Method by method,
-a network is pruned to a budget of MACs and measured as it comes out: nothing is retrained.*
+a network is pruned to a budget of MACs and measured as it comes out: nothing is retrained, but for
+the rows that say so: they show what gradients get out of the same unlabelled inputs.*
 """
 
 AFTER = """## Data, splits, seeds

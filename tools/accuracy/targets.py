@@ -45,6 +45,27 @@ TARGETS = (
 )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What one part of the tool has to add.
+
+    Attributes:
+        what: The claim.
+        better: The method with that part.
+        worse: The same without it; aligned alike.
+    """
+
+    what: str
+    better: str
+    worse: str
+
+
+COMPARISONS = (
+    Comparison("uneven budgets beat uniform ones", "ours-calib-align1", "ours-calib-uniform"),
+    Comparison("spine included beats inner channels alone", CALIBRATED, "ours-calib-inner"),
+)
+
+
 def lost(records: dict[Key, Record], key: Key, metric: str) -> float | None:
     """Points between the dense network and a record; None where either is not there or failed.
 
@@ -108,6 +129,7 @@ def section(
     for target in TARGETS:
         lines += [_row(records, target, network, split) for network in target.networks]
     rows = [_free_row(records, *network, split) for network in networks]
+    rows += [_part_row(records, part, *n, split) for part in COMPARISONS for n in networks]
     return [*lines, *(row for row in rows if row), ""]
 
 
@@ -130,6 +152,23 @@ def _row(records: dict[Key, Record], target: Target, network: str, split: str) -
 
 def _verdict(what: str, network: str, value: str, met: bool) -> str:
     return f"| {what} | {network} | {value} | {'met' if met else '**not met**'} |"
+
+
+def _part_row(
+    records: dict[Key, Record], part: Comparison, network: str, title: str, metric: str, split: str
+) -> str | None:
+    """With a part of the tool against without it, at every budget that both have."""
+    del title
+    shown, met = [], True
+    for budget in BUDGETS:
+        better = lost(records, (network, part.better, budget, split), metric)
+        worse = lost(records, (network, part.worse, budget, split), metric)
+        if better is not None and worse is not None:
+            shown.append(f"{budget:g}: {better:.1f} to {worse:.1f}")
+            met &= better <= worse + _TIE
+    if not shown:
+        return None
+    return _verdict(f"calibrated: {part.what} (points lost)", network, "; ".join(shown), met)
 
 
 def _free_row(
