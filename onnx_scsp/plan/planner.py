@@ -23,7 +23,7 @@ from onnx_scsp.plan.methods import METHODS
 from onnx_scsp.plan.ranking import rankings
 from onnx_scsp.plan.tables import describe, with_activity
 from onnx_scsp.timing import MachineTable, shipped_table
-from onnx_scsp.types import FloatArray, GroupCut, IntArray, PrunePlan
+from onnx_scsp.types import FloatArray, FreezeReason, GroupCut, IntArray, PrunePlan
 from onnx_scsp.units import UnitTable
 
 SCHEMA = 1
@@ -173,10 +173,14 @@ def _choose(config: PruneConfig, choices: Choices) -> Chosen:
 def _nothing_to_prune(coupling: Coupling) -> str:
     if not coupling.map.frozen:
         return "the model has no Conv, Gemm or MatMul layer with constant weights: nothing to prune"
-    first = coupling.map.frozen[0]
+    # Every network ends in an output: what else holds channels says more.
+    inner = [
+        entry for entry in coupling.map.frozen if entry.reason is not FreezeReason.GRAPH_OUTPUT
+    ]
+    worst = max(inner or coupling.map.frozen, key=coupling.map.macs_at_stake)
     return (
-        f"nothing to prune: every layer's channels are held, first of all by {first.node}: "
-        f"{first.detail}"
+        f"nothing to prune: every layer's channels are held, most of all by {worst.node}: "
+        f"{worst.detail}; `onnx-scsp inspect` lists everything that holds them"
     )
 
 
