@@ -11,6 +11,7 @@ from onnx_scsp.cli import (
     bench,
     evaluate,
     export_torch,
+    importance,
     inspect,
     ops,
     plan,
@@ -37,6 +38,7 @@ for module in (
     evaluate,
     bench,
     profile,
+    importance,
     export_torch,
     ops,
 ):

@@ -112,12 +112,21 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    write_bytes(text.encode("utf-8"), path)
+
+
+def write_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Writes a file atomically: all of it, or none.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     target = Path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(data)
             os.chmod(name, 0o666 & ~_umask())
             os.replace(name, target)
         except BaseException:

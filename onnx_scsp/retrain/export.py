@@ -7,8 +7,6 @@ is read back and run before it takes its final name.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,18 +20,18 @@ from torch import Tensor
 from onnx_scsp.errors import (
     ConfigError,
     MissingExtraError,
-    OutputError,
     UnsupportedError,
     VerifyError,
 )
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.save import check_output
+from onnx_scsp.graph.save import check_output, write_bytes, write_text
 from onnx_scsp.graph.session import random_feeds
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.retrain.back import relative_difference, torch_divergence
 from onnx_scsp.retrain.lift import Lifted, lift, to_tensor
+from onnx_scsp.retrain.npz import npz_bytes
 
 _EXAMPLES = 2
 """Samples of the example; a size of 1 would be taken for a constant."""
@@ -88,7 +86,7 @@ def export_program(
     program = _open_program(lifted, specs) or _fixed_program(lifted, specs)
     _check(program, lifted, specs)
     divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
-    _write(path, program.data)
+    write_bytes(program.data, path)
     note = _note(path, _PROGRAM_NOTE, lifted, program.inputs, program.batch)
     return Exported(path, note, program.batch, divergence, len(lifted.constants))
 
@@ -118,7 +116,8 @@ def export_state_dict(
     tensors = {name: tensor.detach().contiguous() for name, tensor in lifted.constants.items()}
     specs = _specs(model, shapes)
     divergence = torch_divergence(model, lifted, random_feeds(specs, seed=0))
-    _write(path, _safetensors(tensors) if path.suffix == ".safetensors" else _npz(tensors))
+    is_safe = path.suffix == ".safetensors"
+    write_bytes(_safetensors(tensors) if is_safe else _npz(tensors), path)
     batch = ANY if lifted.batch.free else str(lifted.batch.size)
     inputs = _example(lifted, specs, lifted.batch.size)
     text = _SAFETENSORS_NOTE if path.suffix == ".safetensors" else _NPZ_NOTE
@@ -216,28 +215,12 @@ def _safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _npz(tensors: Mapping[str, Tensor]) -> bytes:
-    stream = io.BytesIO()
-    arrays = {
-        name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        for name, tensor in tensors.items()
-    }
-    np.savez(stream, allow_pickle=False, **arrays)
-    return stream.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All or nothing."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    return npz_bytes(
+        {
+            name: (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+            for name, tensor in tensors.items()
+        }
+    )
 
 
 _PROGRAM_NOTE = """\
@@ -262,6 +245,7 @@ To go on with the network itself:
 
     from onnx_scsp.graph.load import load
     from onnx_scsp.retrain.lift import lift
+from onnx_scsp.retrain.npz import npz_bytes
     module = lift(load("{model}"))      # a torch.nn.Module; module.constants has the same names
 """
 
@@ -285,5 +269,5 @@ def _note(path: Path, text: str, lifted: Lifted, inputs: Mapping[str, Tensor], b
     lines.append(f"outputs: {', '.join(lifted.output_names)}")
     reason = "" if batch == ANY else lifted.batch.reason or "the tracer fixes it"
     lines.append(f"batch size: {batch}" + (f" ({reason})" if reason else ""))
-    _write(note, ("\n".join(lines) + "\n").encode("utf-8"))
+    write_text("\n".join(lines) + "\n", note)
     return note

@@ -24,7 +24,7 @@ from tools.accuracy.pages import Picture, line, page
 SEEDS = {"calib": 101, "tune": 202, "report": 303}
 TURNS = ("0", "90", "180", "270")
 _LINES, _TURNED_PAGES, _PAGES = 400, 60, 20
-_CALIB_LINES, _CALIB_PAGES = 256, 64
+_CALIB_LINES, _CALIB_PAGES = 2_048, 64
 _CROP = 320  # the detector is calibrated on crops of this side
 _SHORT = 14  # letters that fit the recogniser's usual width
 _PAGE = (736, 960)

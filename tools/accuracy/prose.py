@@ -24,9 +24,9 @@ AFTER = """## Data, splits, seeds
   ships, with noise, in random colours, a fifth of it light on dark; seeds 101 (calibration), 202
   (tune), 303 (report). Every file runs through the package's own client with its path put in; the
   metrics are our own: top-1; 1 - CER over all letters and exact lines; the harmonic mean of
-  precision and recall of boxes at an overlap of a half. Calibration: 256 pictures as the client
-  preprocesses them (pages turned four ways, lines turned two ways, lines padded to width 320), for
-  the detector 192 crops of 320 pixels.
+  precision and recall of boxes at an overlap of a half. Calibration, as the client
+  preprocesses it: 2,048 lines (turned two ways, or padded to width 320), 256 pictures of pages
+  turned four ways, for the detector 192 crops of 320 pixels.
 
 Inputs to calibrate with carry no labels unless a row says so. Nothing that reports was used to
 train, calibrate or choose.
