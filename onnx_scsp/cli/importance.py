@@ -69,8 +69,13 @@ def run(
         require_extra()
         import onnx_scsp
         from onnx_scsp.evaluate import read_labels
-        from onnx_scsp.retrain.importance import gradient_importance, write_importance
+        from onnx_scsp.retrain.importance import (
+            check_target,
+            gradient_importance,
+            write_importance,
+        )
 
+        check_target(output)
         loaded = onnx_scsp.load(model)
         samples = open_source((source, recipe), loaded, data_limit, seed)
         assert samples is not None  # --data is not optional

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import ConfigError, ModelError
+from onnx_scsp.errors import ConfigError, ModelError, OutputError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import write_bytes
 from onnx_scsp.retrain.feed import open_feed
@@ -92,6 +92,20 @@ def gradient_importance(
     return _by_weight(coupling, lifted, means)
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Says before any work is done that scores cannot go there.
+
+    Raises:
+        ConfigError: The name does not end in .npz.
+        OutputError: Its folder is not there.
+    """
+    target = Path(path)
+    if target.suffix != ".npz":
+        raise ConfigError(f"{target}: scores are written as .npz")
+    if not target.parent.is_dir():
+        raise OutputError(f"{target} cannot be written: {target.parent} is no folder")
+
+
 def write_importance(scores: Mapping[str, FloatArray], path: str | os.PathLike[str]) -> None:
     """Writes scores as the `.npz` that `--importance` reads, atomically.
 
@@ -103,8 +117,7 @@ def write_importance(scores: Mapping[str, FloatArray], path: str | os.PathLike[s
         ConfigError: The name does not end in .npz.
         OutputError: The file cannot be written.
     """
-    if Path(path).suffix != ".npz":
-        raise ConfigError(f"{path}: scores are written as .npz")
+    check_target(path)
     write_bytes(npz_bytes(scores), path)
 
 

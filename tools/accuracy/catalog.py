@@ -9,6 +9,7 @@ BUDGETS = (0.9, 0.85, 0.7, 0.5)
 DENSE = "dense"
 UNIFORM = "every group keeping one share (align 1)"
 INNER = "inner channels only"
+GRADIENTS = "--method importance (gradients of the outputs)"
 DISTIL = "then 20 epochs of distillation on the same inputs (`retrain`)"
 """Words among a method's arguments that are no options of the command line."""
 
@@ -69,7 +70,7 @@ class Method:
         tool: `ours`, `tp`, `onnxsim`, `kmeans` or `dense`.
         data: What it was given: `none`, `inputs` (calibration, no labels) or `labels`.
         arguments: For ours: of the command line, {calib} being the calibration file, or `UNIFORM`,
-            `INNER` or `DISTIL`. For the others: the tool's own words.
+            `INNER`, `GRADIENTS` or `DISTIL`. For the others: the tool's own words.
         ablation: Whether it stands on the page only to be compared with ours.
     """
 
@@ -211,6 +212,7 @@ _OURS = (
             "l2-drop": ("--method", "l2", "--compensate", "none"),
             "uniform": (UNIFORM,),
             "inner": (INNER,),
+            "gradients": (GRADIENTS,),
             "distilled": (DISTIL,),
         }.items()
     ),

@@ -10,10 +10,11 @@ from typing import Any
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.types import Role
-from tools.accuracy.catalog import DISTIL, INNER, UNIFORM, Method, Task
+from tools.accuracy.catalog import DISTIL, GRADIENTS, INNER, UNIFORM, Method, Task
 from tools.accuracy.search import bisect
 
 _LONGEST = 400
+_MARKS = (UNIFORM, INNER, DISTIL, GRADIENTS)
 
 
 class CommandError(Exception):
@@ -50,7 +51,7 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     Raises:
         CommandError: It ended with an error.
     """
-    options = [word for word in method.arguments if word not in (UNIFORM, INNER, DISTIL)]
+    options = [word for word in method.arguments if word not in _MARKS]
     extra = [word.format(calib=calib) for word in options]
     extra += spine(Path(task.model), task) if INNER in method.arguments else []
     shape = ",".join(str(size) for size in task.shape)
@@ -58,6 +59,10 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     words += ["--threads", "1", "--align", "4"]
     if DISTIL in method.arguments:
         return {"command": _command(["retrain", *words, *_distilled(budget, calib)])}
+    if GRADIENTS in method.arguments:
+        scores = str(output.with_name("scores.npz"))
+        _command(["importance", task.model, "-o", scores, "--data", str(calib)])
+        extra += ["--method", "importance", "--importance", scores]
     words = ["prune", *words, "--no-gate", *extra]  # no timing decides, or fails, a row
     if UNIFORM not in method.arguments:
         return {"command": _command([*words, "--macs", f"{budget:g}"])}
