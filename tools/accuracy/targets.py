@@ -61,8 +61,12 @@ class Comparison:
 
 
 COMPARISONS = (
-    Comparison("uneven budgets beat uniform ones", "ours-calib-align1", "ours-calib-uniform"),
-    Comparison("spine included beats inner channels alone", CALIBRATED, "ours-calib-inner"),
+    Comparison(
+        "uneven budgets lose no more than uniform ones", "ours-calib-align1", "ours-calib-uniform"
+    ),
+    Comparison(
+        "spine included loses no more than inner channels alone", CALIBRATED, "ours-calib-inner"
+    ),
 )
 
 
