@@ -61,12 +61,8 @@ class Comparison:
 
 
 COMPARISONS = (
-    Comparison(
-        "uneven budgets lose no more than uniform ones", "ours-calib-align1", "ours-calib-uniform"
-    ),
-    Comparison(
-        "spine included loses no more than inner channels alone", CALIBRATED, "ours-calib-inner"
-    ),
+    Comparison("uneven budgets, no more than even ones", "ours-calib-align1", "ours-calib-uniform"),
+    Comparison("with the spine, no more than inner channels alone", CALIBRATED, "ours-calib-inner"),
 )
 
 
