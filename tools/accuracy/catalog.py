@@ -7,7 +7,7 @@ from pathlib import Path
 
 BUDGETS = (0.9, 0.85, 0.7, 0.5)
 DENSE = "dense"
-UNIFORM = "every group keeping one share (align 1)"
+UNIFORM = "every group keeping one share"
 INNER = "inner channels only"
 GRADIENTS = "--method importance (gradients of the outputs)"
 DISTIL = "then 20 epochs of distillation on the same inputs (`retrain`)"
@@ -184,7 +184,7 @@ _OURS = (
         for name, words in {
             "l2": ("--method", "l2"),
             "random": ("--method", "random"),
-            "align1": ("--align", "1"),
+            "align4": ("--align", "4"),
             "weights": ("--no-synthetic",),
             "drop": ("--compensate", "none"),
         }.items()
@@ -199,7 +199,7 @@ _OURS = (
             ablation=True,
         )
         for name, words in {
-            "align1": ("--align", "1"),
+            "align4": ("--align", "4"),
             "scsp": ("--method", "scsp"),
             "opc": ("--method", "one-per-cluster"),
             "l2": ("--method", "l2"),

@@ -56,7 +56,7 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     extra += spine(Path(task.model), task) if INNER in method.arguments else []
     shape = ",".join(str(size) for size in task.shape)
     words = [task.model, "-o", str(output), "--input-shape", f"{task.input}:{shape}"]
-    words += ["--threads", "1", "--align", "4"]
+    words += ["--threads", "1", "--align", "1"]  # as the rivals: no width is better
     if DISTIL in method.arguments:
         return {"command": _command(["retrain", *words, *_distilled(budget, calib)])}
     if GRADIENTS in method.arguments:
@@ -67,7 +67,6 @@ def prune(task: Task, method: Method, budget: float, calib: Path, output: Path) 
     if UNIFORM not in method.arguments:
         return {"command": _command([*words, "--macs", f"{budget:g}"])}
     dense = macs(Path(task.model), task)
-    words += ["--align", "1"]  # multiples of 4 leave few shares to choose from
 
     def left(removed: float) -> float:
         quick = [word for word in words if word not in ("--calib", str(calib))]

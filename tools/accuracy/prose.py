@@ -34,7 +34,8 @@ train, calibrate or choose.
 ## How each was run
 
 - **onnx_scsp**: its command line, `onnx-scsp prune MODEL -o OUT --macs BUDGET --threads 1` plus the
-  row's options, all checks on, widths aligned to 4; *calibrated* adds
+  row's options, all checks on, widths not aligned (`--align 1`: the rivals' are
+  not either; `--align auto` is about speed); *calibrated* adds
   `--calib FILE.npz`. Seconds and memory are those of the command, checks included.
 - The rivals have no budget of MACs: their knob is bisected until the written file leaves the budget
   (not more, at most .01 less; else .01 more; else, where its steps are coarser than that, what

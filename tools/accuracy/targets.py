@@ -52,7 +52,7 @@ class Comparison:
     Attributes:
         what: The claim.
         better: The method with that part.
-        worse: The same without it; aligned alike.
+        worse: The same without it; all else alike.
     """
 
     what: str
@@ -61,7 +61,7 @@ class Comparison:
 
 
 COMPARISONS = (
-    Comparison("uneven budgets, no more than even ones", "ours-calib-align1", "ours-calib-uniform"),
+    Comparison("uneven budgets, no more than even ones", CALIBRATED, "ours-calib-uniform"),
     Comparison("with the spine, no more than inner channels alone", CALIBRATED, "ours-calib-inner"),
 )
 
