@@ -39,7 +39,13 @@ def load(path: str | os.PathLike[str]) -> Model:
     _check_names(proto, file)
     external = _external_files(proto, file)
     _check(file)
-    return Model(proto=proto, path=file, sha256=_sha256(file, external), external_files=external)
+    return Model(
+        proto=proto,
+        path=file,
+        sha256=_sha256(file, external),
+        external_files=external,
+        is_stored=True,
+    )
 
 
 def from_proto(proto: onnx.ModelProto) -> Model:

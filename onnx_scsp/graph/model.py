@@ -22,12 +22,14 @@ class Model:
         path: The file it came from, or None for a model that exists only in memory.
         sha256: Hash of the file (and of its external data files, if any).
         external_files: External data files, relative to the model's folder, in first-use order.
+        is_stored: Whether the file at `path` holds this very proto.
     """
 
     proto: onnx.ModelProto
     path: Path | None
     sha256: str
     external_files: tuple[str, ...] = ()
+    is_stored: bool = False
 
     @property
     def folder(self) -> Path:

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime import InferenceSession
 
 from onnx_scsp.errors import ConfigError, ModelError
-from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.model import Model, byte_count
 from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
@@ -232,6 +232,11 @@ def add_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> None:
     )
 
 
+def _is_large(proto: onnx.ModelProto) -> bool:
+    """Asks the shapes: a message tells its size only by writing itself out."""
+    return sum(byte_count(tensor) for tensor in proto.graph.initializer) >= _LARGE_BYTES
+
+
 @contextmanager
 def open_variant(
     proto: onnx.ModelProto,
@@ -253,7 +258,7 @@ def open_variant(
     Yields:
         The session.
     """
-    if not model.external_files and not (used_up and proto.ByteSize() >= _LARGE_BYTES):
+    if not model.external_files and not (used_up and _is_large(proto)):
         yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:

@@ -7,17 +7,20 @@ from types import MappingProxyType
 
 from onnx_scsp.partition.kmeans import kmeans_clusters, kmeans_rows
 from onnx_scsp.partition.spectral import (
+    Spectrum,
     affinity,
     clone_classes,
     cosine,
     eigenvalues,
     spectral_clusters,
+    spectrum,
 )
 from onnx_scsp.types import FloatArray, Partition
 
 __all__ = [
     "CLUSTERERS",
     "Clusterer",
+    "Spectrum",
     "affinity",
     "clone_classes",
     "cosine",
@@ -25,6 +28,7 @@ __all__ = [
     "kmeans_clusters",
     "kmeans_rows",
     "spectral_clusters",
+    "spectrum",
 ]
 
 Clusterer = Callable[[FloatArray, int], Partition]

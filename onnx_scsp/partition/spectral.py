@@ -17,15 +17,18 @@ Exact duplicates (cosine above `CLONE`) are one node of the graph: they always s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.linalg import eigh, qr, svd
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.linalg import eigh_tridiagonal, qr, svd
+from scipy.linalg.lapack import dormqr, dsytrd, dsytrd_lwork
 
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Partition
 
 NEIGHBOUR = 7
 CLONE = 1.0 - 1e-9
+_BLOCK = 64
+"""Columns that LAPACK handles together."""
 _EDGE = 1e-6
 """Affinities below this do not connect components."""
 
@@ -65,21 +68,63 @@ def affinity(cosines: FloatArray) -> FloatArray:
     return np.asarray(result)
 
 
-def spectrum(weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues and eigenvectors of the symmetric normalised Laplacian.
+@dataclass(frozen=True, slots=True, eq=False)
+class Spectrum:
+    """A Laplacian L = Q T Q', T tridiagonal: all its eigenvalues, and as many vectors as are asked.
+
+    The reduction to T takes most of the time, all eigenvalues of T hardly any, and every vector
+    some: who chooses k by the eigenvalues pays for the reduction once.
+
+    Attributes:
+        values: float64 (n,), eigenvalues, ascending.
+        reduced: float64 (n, n), the Householder vectors of Q below the subdiagonal.
+        factors: float64 (n - 1,), their factors.
+        diagonal: float64 (n,), of T.
+        beside: float64 (n - 1,), beside the diagonal of T.
+    """
+
+    values: FloatArray
+    reduced: FloatArray
+    factors: FloatArray
+    diagonal: FloatArray
+    beside: FloatArray
+
+    def vectors(self, k: int) -> FloatArray:
+        """Eigenvectors of the k smallest eigenvalues, float64 (n, k), as columns."""
+        _, inner = eigh_tridiagonal(
+            self.diagonal,
+            self.beside,
+            select="i",
+            select_range=(0, k - 1),
+            lapack_driver="stemr",
+        )
+        if self.factors.size:
+            # Q leaves the first row alone
+            house = np.asfortranarray(self.reduced[1:, :-1])
+            rows = np.asfortranarray(inner[1:])
+            inner[1:] = dormqr("L", "N", house, self.factors, rows, lwork=_BLOCK * k)[0]
+        return np.asarray(inner)
+
+
+def spectrum(weights: FloatArray) -> Spectrum:
+    """The spectrum of the symmetric normalised Laplacian.
 
     Args:
         weights: float64 (n, n) affinity.
 
     Returns:
-        Eigenvalues (n,), ascending, and eigenvectors (n, n) as columns.
+        Its eigenvalues, and what its eigenvectors are made from.
     """
-    values, vectors = eigh(_laplacian(weights))
-    return np.clip(values, 0.0, None), vectors
+    laplacian = np.asarray_chkfinite(_laplacian(weights))
+    n = len(laplacian)
+    work = max(int(dsytrd_lwork(n, lower=1)[0]), 1)
+    reduced, diagonal, beside, factors, _ = dsytrd(laplacian, lower=1, lwork=work)
+    values = eigh_tridiagonal(diagonal, beside, eigvals_only=True, lapack_driver="sterf")
+    return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside)
 
 
 def eigenvalues(weights: FloatArray) -> FloatArray:
-    """The eigenvalues of `spectrum` alone, in a fraction of the time.
+    """The eigenvalues of `spectrum`.
 
     Args:
         weights: float64 (n, n) affinity.
@@ -87,7 +132,7 @@ def eigenvalues(weights: FloatArray) -> FloatArray:
     Returns:
         float64 (n,), ascending.
     """
-    return np.asarray(np.clip(eigh(_laplacian(weights), eigvals_only=True), 0.0, None))
+    return spectrum(weights).values
 
 
 def _laplacian(weights: FloatArray) -> FloatArray:
@@ -107,10 +152,20 @@ def clone_classes(cosines: FloatArray) -> IntArray:
 
 
 def _components(adjacent: BoolArray) -> tuple[int, IntArray]:
-    """Number of connected components, and the component of each node."""
-    graph = csr_matrix(adjacent.astype(np.int8))
-    count, labels = connected_components(graph, directed=False)
-    return int(count), np.asarray(labels, np.int64)
+    """Number of connected components, and the component of each node, by first node."""
+    joined = adjacent | adjacent.T
+    np.fill_diagonal(joined, True)
+    lonely = joined.sum(axis=1) == 1
+    first = np.arange(len(joined), dtype=np.int64)
+    seen = lonely.copy()
+    for seed in np.flatnonzero(~lonely):
+        front = np.zeros(len(joined), bool)
+        front[seed] = not seen[seed]
+        while front.any():
+            first[front], seen[front] = seed, True
+            front = joined[front].any(axis=0) & ~seen
+    labels = np.unique(first, return_inverse=True)[1].astype(np.int64)
+    return int(labels.max(initial=-1)) + 1, labels
 
 
 def cluster_qr(vectors: FloatArray) -> IntArray:
@@ -128,12 +183,14 @@ def cluster_qr(vectors: FloatArray) -> IntArray:
     return np.asarray(np.abs(vectors @ (left @ right)).argmax(axis=1), np.int64)
 
 
-def spectral_clusters(gram: FloatArray, k: int) -> Partition:
+def spectral_clusters(gram: FloatArray, k: int, *, known: Spectrum | None = None) -> Partition:
     """Clusters units into (at most) k clusters.
 
     Args:
         gram: float64 (n, n) feature Gram matrix.
         k: Number of clusters, 1..n.
+        known: The spectrum of the affinity of all units, where no two are duplicates and it has
+            been computed before.
 
     Returns:
         Labels 0..k'-1 without gaps, k' <= k (fewer where there are fewer distinct units), the
@@ -142,20 +199,24 @@ def spectral_clusters(gram: FloatArray, k: int) -> Partition:
     cosines = cosine(gram)
     classes = clone_classes(cosines)
     first = np.unique(classes, return_index=True)[1]
-    inner, values, components = _distinct_clusters(cosines[np.ix_(first, first)], k)
+    if first.size < classes.size:
+        cosines, known = cosines[np.ix_(first, first)], None
+    inner, values, components = _distinct_clusters(cosines, k, known)
     labels = np.unique(inner[classes], return_inverse=True)[1].astype(np.int64)
     return Partition(
         labels=labels, k=int(labels.max()) + 1, eigenvalues=values, components=components
     )
 
 
-def _distinct_clusters(cosines: FloatArray, k: int) -> tuple[IntArray, FloatArray, int]:
+def _distinct_clusters(
+    cosines: FloatArray, k: int, known: Spectrum | None
+) -> tuple[IntArray, FloatArray, int]:
     n = cosines.shape[0]
     if n == 1:
         return np.zeros(1, np.int64), np.zeros(1), 1
     weights = affinity(cosines)
     components = _components(weights > _EDGE)[0]
-    values, vectors = spectrum(weights)
+    found = spectrum(weights) if known is None else known
     if k >= n:
-        return np.arange(n), values, components
-    return cluster_qr(vectors[:, :k]), values, components
+        return np.arange(n), found.values, components
+    return cluster_qr(found.vectors(k)), found.values, components

@@ -15,9 +15,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_scsp.partition import affinity, clone_classes, cosine, eigenvalues, kmeans_rows
+from onnx_scsp.partition import (
+    Spectrum,
+    affinity,
+    clone_classes,
+    cosine,
+    eigenvalues,
+    kmeans_rows,
+    spectral_clusters,
+    spectrum,
+)
 from onnx_scsp.plan.method import Pick, Ranking, Tools, nested, strongest_first
-from onnx_scsp.types import FloatArray, IntArray
+from onnx_scsp.types import FloatArray, IntArray, Partition
 from onnx_scsp.units import UnitTable
 
 # ---- one-per-cluster ------------------------------------------------------------------------
@@ -82,7 +91,7 @@ def _rank_clusters(table: UnitTable, tools: Tools) -> Ranking:
     A copy of a unit that is ranked before it complements nothing: it carries 0 and goes first.
     """
     n = table.n_units
-    part = tools.cluster(table.features, _n_clusters(table))
+    part = _partition(table, tools)
     cosines = cosine(table.features)
     value = tools.criterion(table)
     relevance = value / max(float(value.sum()), 1e-300)
@@ -98,13 +107,21 @@ def _rank_clusters(table: UnitTable, tools: Tools) -> Ranking:
     return np.asarray(order, np.int64), np.where(is_copy, 0.0, table.energy)
 
 
-def _n_clusters(table: UnitTable) -> int:
-    """The widest eigengap between 2 and n / 2 clusters."""
+def _partition(table: UnitTable, tools: Tools) -> Partition:
+    """The clusters; the spectrum that says how many there are also makes them, if it can."""
     rows, cosines = _distinct(table)
     if rows.size < 4:
-        return max(1, int(rows.size))
-    values = eigenvalues(affinity(cosines))
-    gaps = np.diff(values)[1 : rows.size // 2]
+        return tools.cluster(table.features, max(1, int(rows.size)))
+    found = spectrum(affinity(cosines))
+    k = _n_clusters(found)
+    if rows.size == table.n_units and tools.cluster is spectral_clusters:
+        return spectral_clusters(table.features, k, known=found)
+    return tools.cluster(table.features, k)
+
+
+def _n_clusters(found: Spectrum) -> int:
+    """The widest eigengap between 2 and n / 2 clusters."""
+    gaps = np.diff(found.values)[1 : found.values.size // 2]
     return int(np.argmax(gaps)) + 2 if gaps.size else 2
 
 

@@ -10,7 +10,13 @@ import numpy as np
 import onnx
 
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import add_outputs, open_variant, run_session
+from onnx_scsp.graph.session import (
+    InferenceSession,
+    add_outputs,
+    open_session,
+    open_variant,
+    run_session,
+)
 from onnx_scsp.proof.unrounded import unrounded
 from onnx_scsp.types import AnyArray
 
@@ -90,12 +96,15 @@ def probes(proto: onnx.ModelProto) -> dict[str, str]:
 
 @contextmanager
 def running(
-    make: Callable[[], onnx.ModelProto], model: Model, inner: Mapping[str, str], threads: int
+    make: Callable[[], onnx.ModelProto] | None,
+    model: Model,
+    inner: Mapping[str, str],
+    threads: int,
 ) -> Iterator[Callable[[Mapping[str, AnyArray]], dict[str, AnyArray]]]:
     """Opens a variant of `model`, without graph optimisation, its activations unrounded.
 
     Args:
-        make: Makes the variant, a proto of its own.
+        make: Makes the variant, a proto of its own; None for the model as it is.
         model: The model whose external data it refers to.
         inner: Outputs to leave out -> inner values to look at instead.
         threads: Runtime threads.
@@ -103,13 +112,34 @@ def running(
     Yields:
         Inputs -> value name -> array.
     """
-    proto = unrounded(make())
-    add_outputs(proto, inner.values())
     hidden = set(inner) - set(inner.values())
-    with open_variant(proto, model, threads=threads, used_up=True) as session:
+    with _opened(make, model, inner, threads) as session:
 
         def run(feeds: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
             results = run_session(session, feeds)
             return {name: array for name, array in results.items() if name not in hidden}
 
         yield run
+
+
+@contextmanager
+def _opened(
+    make: Callable[[], onnx.ModelProto] | None,
+    model: Model,
+    inner: Mapping[str, str],
+    threads: int,
+) -> Iterator[InferenceSession]:
+    if make is None and model.is_stored and not inner and unrounded(model.proto) is model.proto:
+        assert model.path is not None
+        yield open_session(model.path, threads=threads, optimise=False)  # its file will do
+        return
+    proto = unrounded(_copy(model) if make is None else make())
+    add_outputs(proto, inner.values())
+    with open_variant(proto, model, threads=threads, used_up=True) as session:
+        yield session
+
+
+def _copy(model: Model) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model.proto)
+    return copy

@@ -42,7 +42,7 @@ _MOST_RELAXED = 100.0
 Feeds = Mapping[str, AnyArray]
 Run = Callable[[Feeds], dict[str, AnyArray]]
 Maker = Callable[[], onnx.ModelProto]
-Opener = Callable[[Maker, Model], AbstractContextManager[Run]]
+Opener = Callable[[Maker | None, Model], AbstractContextManager[Run]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +134,8 @@ def _is_steady(run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], found: 
 
 
 def _outputs(opened: Opener, model: Model, batches: list[_Batch]) -> list[Mapping[str, AnyArray]]:
-    with opened(partial(_copy, model), model) as run:
+    with opened(None, model) as run:
         return [run(batch.feeds) for batch in batches]
-
-
-def _copy(model: Model) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model.proto)
-    return copy
 
 
 def _batches(
@@ -154,7 +148,7 @@ def _batches(
     measures it.
     """
     most = _MOST_RELAXED * limit
-    with opened(partial(_copy, a), a) as run:
+    with opened(None, a) as run:
 
         def batch(place: int, scale: float, noise: float | None = None) -> _Batch:
             feeds = _scaled(random_feeds(specs, seed + 1 + place), scale)

@@ -87,9 +87,7 @@ def _shuffle(profile: IntArray, rng: np.random.Generator) -> IntArray:
 
 def _source_places(units: IntArray, order: IntArray) -> IntArray:
     """For each entry the entry that moves here; the i-th occurrences of two units correspond."""
-    places: dict[int, list[int]] = {}
-    for place, unit in enumerate(units.tolist()):
-        places.setdefault(unit, []).append(place)
+    places = _places(units)
     source = np.arange(units.size)
     for unit, mine in places.items():
         if unit >= 0:
@@ -97,28 +95,42 @@ def _source_places(units: IntArray, order: IntArray) -> IntArray:
     return source
 
 
-def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
+def _places(units: IntArray) -> dict[int, list[int]]:
+    """Unit -> its entries, in their order."""
     places: dict[int, list[int]] = {}
-    for place, unit in enumerate(member.units.tolist()):
+    for place, unit in enumerate(units.tolist()):
         places.setdefault(unit, []).append(place)
-    rows = np.moveaxis(array, member.axis, 0).astype(np.float64)
+    return places
+
+
+def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
+    places = _places(member.units)
+    masked = np.array(array)
+    rows, old = np.moveaxis(masked, member.axis, 0), np.moveaxis(array, member.axis, 0)
+    wide: dict[int, AnyArray] = {}  # sums in double precision, rounded once
     for removed, survivor in cut.absorbed_by.items():
         if removed in places:
-            rows[places[survivor]] += cut.scales.get(removed, 1.0) * rows[places[removed]]
-    gone = set(range(cut.n_units)) - set(cut.keep)
-    for unit in sorted(gone & set(places)):
-        rows[places[unit]] = 0.0
-    return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
+            if survivor not in wide:
+                wide[survivor] = old[places[survivor]].astype(np.float64)
+            gone = old[places[removed]].astype(np.float64)
+            wide[survivor] += cut.scales.get(removed, 1.0) * gone
+    for survivor, summed in wide.items():
+        rows[places[survivor]] = summed.astype(array.dtype)
+    gone_units = set(range(cut.n_units)) - set(cut.keep)
+    rows[[place for unit in sorted(gone_units & set(places)) for place in places[unit]]] = 0
+    return masked
 
 
 def _amplify(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
     """Filters of removed units become the largest filter, doubled, with either sign by turns."""
-    rows = np.moveaxis(array, member.axis, 0).astype(np.float64)
-    size = np.square(rows).reshape(len(rows), -1).sum(axis=1)
+    loud = np.array(array)
+    rows = np.moveaxis(loud, member.axis, 0)
+    size = [np.square(row.astype(np.float64)).sum() for row in rows]
     gone = np.flatnonzero((member.units >= 0) & ~np.isin(member.units, cut.keep))
     sign = np.where(np.arange(gone.size) % 2, -2.0, 2.0)
-    rows[gone] = sign.reshape(-1, *(1,) * (rows.ndim - 1)) * rows[int(np.argmax(size))]
-    return np.moveaxis(rows, 0, member.axis).astype(array.dtype)
+    largest = rows[int(np.argmax(size))].astype(np.float64)
+    rows[gone] = (sign.reshape(-1, *(1,) * (rows.ndim - 1)) * largest).astype(array.dtype)
+    return loud
 
 
 def _by_parts(change: Rewrite, array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:

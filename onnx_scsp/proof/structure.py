@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import open_session, random_feeds, run_session
+from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.types import AnyArray, Check
@@ -21,9 +23,11 @@ def check_structure(a: Model, b: Model) -> Check:
     """
     assert a.path is not None
     assert b.path is not None
-    full = _passes(a.path, full=True) == ""
-    message = _passes(b.path, full=full)
-    detail = "full check" if full else "plain check (the original fails full shape inference)"
+    message = _passes(b.path, full=True)
+    if not message or not _passes(a.path, full=True):
+        return Check("checker", message == "", detail=message or "full check")
+    message = _passes(b.path, full=False)
+    detail = "plain check (the original fails full shape inference)"
     return Check("checker", message == "", detail=message or detail)
 
 
@@ -57,10 +61,40 @@ def _face(model: Model, kind: str) -> dict[str, bytes]:
     }
 
 
+Look = Callable[[InferenceSession], dict[str, AnyArray]]
+"""An open session -> outputs that are wanted of it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """What was seen of two models in the runtime.
+
+    Attributes:
+        checks: The checks.
+        outputs: What the look at each of them gave; empty where a check has failed.
+    """
+
+    checks: tuple[Check, ...]
+    outputs: tuple[dict[str, AnyArray], ...] = ()
+
+
 def check_runs(
-    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int
-) -> list[Check]:
+    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int, look: Look
+) -> Runs:
     """The result runs where the original does, with equal output shapes and finite outputs.
+
+    One session for each model, one after the other: two would hold the weights of both.
+
+    Args:
+        a: The original.
+        b: The result.
+        specs: Inputs with concrete shapes.
+        seed: Of their values.
+        threads: Runtime threads.
+        look: What else to do with the open sessions.
+
+    Returns:
+        The checks, and what was looked at.
 
     Raises:
         ModelError: The original itself does not run, so that nothing can be proved.
@@ -69,7 +103,7 @@ def check_runs(
     assert b.path is not None
     dynamic = any(spec.dynamic and spec.dynamic[0] for spec in specs)
     batches: list[int | None] = [1, 2] if dynamic else [None]
-    expected = _run_original(a.path, specs, batches, seed, threads)
+    expected, first = _run_original(a.path, specs, batches, seed, threads, look)
     shapes, finite = True, True
     try:
         session = open_session(b.path, threads=threads)
@@ -78,23 +112,30 @@ def check_runs(
             shapes &= found.shapes_agree
             finite &= found.finite
     except ModelError as error:
-        return [Check("runtime", False, detail=str(error))]
+        return Runs((Check("runtime", False, detail=str(error)),))
     sizes = "batch 1 and 2" if dynamic else "the fixed batch"
-    return [
+    checks = (
         Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
         Check("finite", finite, detail="no NaN or infinity where the original has none"),
-    ]
+    )
+    return Runs(checks, (first, look(session)) if shapes and finite else ())
 
 
 def _run_original(
-    path: Path, specs: tuple[InputSpec, ...], batches: list[int | None], seed: int, threads: int
-) -> list[dict[str, AnyArray]]:
+    path: Path,
+    specs: tuple[InputSpec, ...],
+    batches: list[int | None],
+    seed: int,
+    threads: int,
+    look: Look,
+) -> tuple[list[dict[str, AnyArray]], dict[str, AnyArray]]:
     try:
         session = open_session(path, threads=threads)
-        return [run_session(session, random_feeds(specs, seed, batch)) for batch in batches]
+        outputs = [run_session(session, random_feeds(specs, seed, batch)) for batch in batches]
     except ModelError as error:
         shapes = ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
         raise ModelError(
             f"the original does not run, so nothing can be proved of the result: {error} "
             f"(tried {shapes}; give other sizes with --input-shape)"
         ) from error
+    return outputs, look(session)

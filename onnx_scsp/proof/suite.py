@@ -10,16 +10,17 @@ from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
+from onnx_scsp.graph.session import InferenceSession, random_feeds, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.proof.oracles import check_oracles
 from onnx_scsp.proof.refit import check_only_values, put_back
-from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
+from onnx_scsp.proof.structure import Look, check_interface, check_runs, check_structure
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
 
-_FIDELITY_SAMPLES = 16
+_FIDELITY_SAMPLES = 4
+"""Random ones: they tell whether outputs are related at all, and hardly how well a model does."""
 _LARGEST_BATCH = 64
 
 
@@ -60,7 +61,8 @@ def verify_files(
     graph = view(a.proto)
     specs = input_specs(a, graph, Constants(a, graph), config.input_shapes)
     checks = [check_structure(a, b), check_interface(a, b)]
-    checks += check_runs(a, b, specs, config.seed, config.threads)
+    runs = check_runs(a, b, specs, config.seed, config.threads, _sampler(specs, data, config))
+    checks += runs.checks
     if plan is not None and all(check.passed for check in checks):
         dense = repaired or (put_back(a, b, plan) if plan.refit else a)
         if dense is not a:
@@ -72,27 +74,22 @@ def verify_files(
         detail = f"planned {planned}, measured {measured}"
         checks.append(Check("macs", same, float(measured), float(planned), detail))
     if all(check.passed for check in checks):
-        checks += _fidelity(a, b, specs, data, config)
+        checks += _fidelity(*runs.outputs, "random inputs" if data is None else "given inputs")
     return VerifyReport(tuple(checks))
 
 
-def _fidelity(
-    a: Model,
-    b: Model,
-    specs: tuple[InputSpec, ...],
-    data: Mapping[str, AnyArray] | None,
-    config: VerifyConfig,
-) -> list[Check]:
-    assert a.path is not None
-    assert b.path is not None
+def _sampler(
+    specs: tuple[InputSpec, ...], data: Mapping[str, AnyArray] | None, config: VerifyConfig
+) -> Look:
+    """Session -> its outputs for the inputs that fidelity is told for."""
     feeds = random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES) if data is None else dict(data)
-    # one after the other: two sessions hold the weights of both models
-    first, second = (
-        _in_batches(open_session(path, threads=config.threads), feeds, specs)
-        for path in (a.path, b.path)
-    )
+    return lambda session: _in_batches(session, feeds, specs)
+
+
+def _fidelity(
+    first: Mapping[str, AnyArray], second: Mapping[str, AnyArray], source: str
+) -> list[Check]:
     found = difference(first, second)
-    source = "given inputs" if data is not None else "random inputs"
     checks = [
         Check("largest output difference", True, found.largest, None, f"relative, {source}"),
         Check("mean output difference", True, found.mean, None, f"relative, {source}"),

@@ -59,7 +59,7 @@ def with_proto(model: Model, proto: onnx.ModelProto) -> Model:
     digest = hashlib.sha256(proto.SerializeToString(deterministic=True))
     if model.external_files:
         digest.update(model.sha256.encode())
-    return replace(model, proto=proto, sha256=digest.hexdigest())
+    return replace(model, proto=proto, sha256=digest.hexdigest(), is_stored=False)
 
 
 def _check_origin(constants: Constants, lifted: Lifted) -> None:

@@ -148,7 +148,7 @@ def folded(ending: Ending, slots: Slotted, trained: Model) -> Model:
     coupling, source = ending.original, ending.original.model
     wide = bool(ending.plan.config.get("approximate", False))
     proto = operate(coupling, approximating(RULES) if wide else RULES, ending.plan)
-    cut = source if proto is None else replace(source, proto=proto)
+    cut = source if proto is None else replace(source, proto=proto, is_stored=False)
     places = {name: node.index for node in view(cut.proto).nodes for name in node.outputs}
     moved = tuple(replace(slot, conv=places[slot.output]) for slot in slots.slots)
     return fold(replace(slots, source=cut, slots=moved), trained)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import SpectralClustering
 from sklearn.cluster._spectral import cluster_qr as reference_qr
 from sklearn.metrics import adjusted_rand_score
@@ -16,7 +18,7 @@ from onnx_scsp.partition import (
     eigenvalues,
     spectral_clusters,
 )
-from onnx_scsp.partition.spectral import cluster_qr, spectrum
+from onnx_scsp.partition.spectral import _components, _laplacian, cluster_qr, spectrum
 
 Array = NDArray[np.float64]
 
@@ -53,7 +55,7 @@ def test_cluster_qr_equals_scikit_learns_on_orthonormal_columns(n: int, k: int, 
 @pytest.mark.parametrize("seed", range(4))
 def test_cluster_qr_equals_scikit_learns_on_laplacian_eigenvectors(seed: int) -> None:
     weights = affinity(cosine(gram(np.random.default_rng(seed).standard_normal((60, 9)))))
-    vectors = spectrum(weights)[1][:, :7]
+    vectors = spectrum(weights).vectors(7)
     assert same(cluster_qr(vectors), reference_qr(vectors))
 
 
@@ -192,18 +194,18 @@ def test_zero_eigenvalues_count_the_blocks_of_the_graph(blocks: int) -> None:
         block = rng.uniform(0.2, 1.0, (6, 6))
         weights[start : start + 6, start : start + 6] = block + block.T
     np.fill_diagonal(weights, 0.0)
-    assert int((spectrum(weights)[0] < 1e-10).sum()) == blocks
+    assert int((spectrum(weights).values < 1e-10).sum()) == blocks
 
 
 def test_an_isolated_node_counts_as_a_component() -> None:
     weights = np.zeros((3, 3))
     weights[0, 1] = weights[1, 0] = 1.0
-    assert int((spectrum(weights)[0] < 1e-10).sum()) == 2
+    assert int((spectrum(weights).values < 1e-10).sum()) == 2
 
 
 def test_eigenvalues_ascend_from_zero_to_at_most_two() -> None:
     weights = affinity(cosine(gram(np.random.default_rng(0).standard_normal((30, 5)))))
-    values = spectrum(weights)[0]
+    values = spectrum(weights).values
     assert (np.diff(values) >= 0).all()
     assert values[0] == pytest.approx(0.0, abs=1e-12)
     assert values[-1] <= 2.0 + 1e-12
@@ -211,7 +213,7 @@ def test_eigenvalues_ascend_from_zero_to_at_most_two() -> None:
 
 def test_eigenvalues_alone_are_those_of_the_spectrum() -> None:
     weights = affinity(cosine(gram(np.random.default_rng(0).standard_normal((30, 5)))))
-    np.testing.assert_allclose(eigenvalues(weights), spectrum(weights)[0], atol=1e-12)
+    np.testing.assert_allclose(eigenvalues(weights), spectrum(weights).values, atol=1e-12)
 
 
 def test_components_count_far_apart_clusters() -> None:
@@ -257,3 +259,49 @@ def test_clone_classes_find_multiples_and_nothing_else() -> None:
     classes = clone_classes(cosine(gram(rows)))
     assert classes[0] == classes[2]
     assert len(set(classes.tolist())) == 4
+
+
+# ---- the spectrum, in parts -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 1), (2, 2), (3, 2), (17, 5), (80, 80), (150, 20)])
+def test_vectors_are_orthonormal_eigenvectors_of_the_smallest_eigenvalues(n: int, k: int) -> None:
+    weights = affinity(cosine(gram(np.random.default_rng(n).standard_normal((n, 6)))))
+    laplacian = _laplacian(weights)
+    found = spectrum(weights)
+    vectors = found.vectors(k)
+    assert vectors.shape == (n, k)
+    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(laplacian), atol=1e-12)
+    np.testing.assert_allclose(laplacian @ vectors, vectors * found.values[:k], atol=1e-10)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(k), atol=1e-9)
+
+
+def test_vectors_of_a_repeated_eigenvalue_span_its_space() -> None:
+    weights = np.kron(np.eye(5), 1.0 - np.eye(4))  # five separate cliques: eigenvalue 0 five times
+    vectors = spectrum(weights).vectors(5)
+    indicators = np.kron(np.eye(5), np.ones((4, 1))) / 2.0
+    np.testing.assert_allclose(vectors @ vectors.T, indicators @ indicators.T, atol=1e-12)
+
+
+def test_a_known_spectrum_changes_no_label() -> None:
+    rows, _ = planted((12, 9, 20), noise=0.3)
+    known = spectrum(affinity(cosine(gram(rows))))
+    with_it = spectral_clusters(gram(rows), 3, known=known)
+    assert np.array_equal(with_it.labels, spectral_clusters(gram(rows), 3).labels)
+
+
+def test_a_known_spectrum_of_all_units_is_left_aside_where_some_are_copies() -> None:
+    rows, _ = planted((12, 9, 20), noise=0.3)
+    rows[1] = rows[0]
+    wrong = spectrum(affinity(np.eye(len(rows))))
+    found = spectral_clusters(gram(rows), 3, known=wrong)
+    assert np.array_equal(found.labels, spectral_clusters(gram(rows), 3).labels)
+
+
+def test_components_are_those_that_scipy_finds() -> None:
+    rng = np.random.default_rng(0)
+    for n in (1, 5, 40):
+        adjacent = rng.random((n, n)) < 1.2 / n
+        count, labels = connected_components(csr_matrix(adjacent), directed=False)
+        assert _components(adjacent)[0] == count
+        assert np.array_equal(_components(adjacent)[1], labels)

@@ -123,7 +123,7 @@ def inlined(model: Model) -> Model:
     """The model with its own functions written out."""
     if not model.proto.functions:
         return model
-    return replace(model, proto=onnx.inliner.inline_local_functions(model.proto))
+    return replace(model, proto=onnx.inliner.inline_local_functions(model.proto), is_stored=False)
 
 
 def _stored_names(model: Model) -> frozenset[str]:
