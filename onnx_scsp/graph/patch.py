@@ -5,6 +5,7 @@ What a patch does not name is copied bit for bit.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,10 @@ from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model, external_entries, is_external
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
+
+
+_PLAIN = frozenset("efdbBhHiIlLqQ?")
+"""Type characters of the numbers that ONNX stores as numpy does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,8 +303,8 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 def _fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
     """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
-    fresh = numpy_helper.from_array(np.asarray(array, order="C"), tensor.name)
-    if fresh.data_type != tensor.data_type:
+    elem_type, raw_data = _raw(array)
+    if elem_type != tensor.data_type:
         raise InternalError(f"tensor '{tensor.name}' would change its type")
     location = external_entries(tensor).get("location") if is_external(tensor) else None
     for field_name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
@@ -307,10 +312,18 @@ def _fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
     tensor.dims[:] = list(array.shape)
-    tensor.raw_data = fresh.raw_data
+    tensor.raw_data = raw_data
     if location is not None:
         # still marks where the tensor belongs; `save` moves the bytes out again
         tensor.external_data.add(key="location", value=location)
+
+
+def _raw(array: AnyArray) -> tuple[int, bytes]:
+    """Element type and bytes of an array; plain numbers are not copied into a message first."""
+    if array.dtype.char in _PLAIN and sys.byteorder == "little" and array.dtype.isnative:
+        return int(helper.np_dtype_to_tensor_dtype(array.dtype)), array.tobytes()
+    fresh = numpy_helper.from_array(np.asarray(array, order="C"))
+    return int(fresh.data_type), fresh.raw_data
 
 
 def _set_constant(node: onnx.NodeProto, array: AnyArray) -> None:

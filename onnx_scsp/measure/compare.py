@@ -28,7 +28,7 @@ from onnx_scsp.measure.resample import noise_floor
 from onnx_scsp.measure.subject import Subject, make_subject
 from onnx_scsp.types import AnyArray, FloatArray
 
-BATCHES = (4, 8, 20, 24)
+BATCHES = (2, 2, 8, 20, 24)
 """Rounds that are added each time."""
 _WARM_UP = 1
 _SHARE, _RESAMPLES = 0.2, 1000
@@ -38,6 +38,8 @@ _SURE = 0.03
 """A ratio whose interval is this narrow, relative to it, needs no more rounds."""
 _CLOSE = 0.02
 """Ratios nearer to 1 than this are no difference, however quiet the machine."""
+_OBVIOUS = 0.9
+"""Two rounds suffice where B at its slowest takes less than this share of A at its fastest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +135,22 @@ def _interleaved(
     runs = [_runner(session, subject.feeds) for session in sessions]
     seconds = interleave(runs, BATCHES[0], warm_up=_WARM_UP, clock=clock).seconds
     for seed, rounds in enumerate(BATCHES[1:], start=1):
-        found = _judged(*seconds.T)
-        if found.is_sure and seed > 1 if thorough else found.is_clear:
+        if _suffices(seconds, thorough=thorough):
             break
         timed = interleave(runs, rounds, warm_up=0, seed=seed, clock=clock)
         seconds = np.concatenate([seconds, timed.seconds])
     return _judged(*seconds.T)
+
+
+def _suffices(seconds: FloatArray, *, thorough: bool) -> bool:
+    """Whether more rounds would change nothing that is asked for."""
+    rounds, found = len(seconds), _judged(*seconds.T)
+    if thorough:
+        return found.is_sure and rounds > sum(BATCHES[:2])
+    if rounds < sum(BATCHES[:2]):
+        a, b, again = seconds.T
+        return bool(b.max() < _OBVIOUS * min(a.min(), again.min()))
+    return found.is_clear
 
 
 def _in_turn(subject: Subject, open_: Opener, clock: Callable[[], float]) -> Comparison:
@@ -146,7 +158,8 @@ def _in_turn(subject: Subject, open_: Opener, clock: Callable[[], float]) -> Com
     for source in (*subject.sources, subject.sources[0]):
         session = open_(source)
         run = _runner(session, subject.feeds)
-        columns.append(interleave([run], BATCHES[0], warm_up=1, clock=clock).seconds[:, 0])
+        rounds = sum(BATCHES[:2])
+        columns.append(interleave([run], rounds, warm_up=1, clock=clock).seconds[:, 0])
         del session, run
     return _judged(*columns)
 

@@ -81,6 +81,7 @@ class Spectrum:
         factors: float64 (n - 1,), their factors.
         diagonal: float64 (n,), of T.
         beside: float64 (n - 1,), beside the diagonal of T.
+        components: Number of connected components of the graph.
     """
 
     values: FloatArray
@@ -88,6 +89,7 @@ class Spectrum:
     factors: FloatArray
     diagonal: FloatArray
     beside: FloatArray
+    components: int
 
     def vectors(self, k: int) -> FloatArray:
         """Eigenvectors of the k smallest eigenvalues, float64 (n, k), as columns."""
@@ -120,7 +122,8 @@ def spectrum(weights: FloatArray) -> Spectrum:
     work = max(int(dsytrd_lwork(n, lower=1)[0]), 1)
     reduced, diagonal, beside, factors, _ = dsytrd(laplacian, lower=1, lwork=work)
     values = eigh_tridiagonal(diagonal, beside, eigvals_only=True, lapack_driver="sterf")
-    return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside)
+    count = _components(weights > _EDGE)[0]
+    return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside, count)
 
 
 def eigenvalues(weights: FloatArray) -> FloatArray:
@@ -214,9 +217,6 @@ def _distinct_clusters(
     n = cosines.shape[0]
     if n == 1:
         return np.zeros(1, np.int64), np.zeros(1), 1
-    weights = affinity(cosines)
-    components = _components(weights > _EDGE)[0]
-    found = spectrum(weights) if known is None else known
-    if k >= n:
-        return np.arange(n), found.values, components
-    return cluster_qr(found.vectors(k)), found.values, components
+    found = spectrum(affinity(cosines)) if known is None else known
+    labels = np.arange(n) if k >= n else cluster_qr(found.vectors(k))
+    return labels, found.values, found.components

@@ -118,12 +118,16 @@ def allowed_counts(table: MachineTable, uses: Sequence[Use], size: int) -> tuple
         if w <= measured or w % step == 0
     )
     counts = [width / lead.per_unit for width in widths]
-    whole = [table.kinds[use.kind].channels(use.per_unit * size) for use in uses]
+    shares: dict[tuple[str, float], float] = {}
+    for use in uses:
+        whole = table.kinds[use.kind].channels(use.per_unit * size)
+        key = (use.kind, use.per_unit)
+        shares[key] = shares.get(key, 0.0) + use.weight / whole
 
     def cost(count: int) -> float:
         return sum(
-            use.weight * table.kinds[use.kind].channels(use.per_unit * count) / full
-            for use, full in zip(uses, whole, strict=True)
+            share * table.kinds[kind].channels(per_unit * count)
+            for (kind, per_unit), share in shares.items()
         )
 
     return tuple(thinned((int(c) for c in counts if c == int(c)), size, cost))

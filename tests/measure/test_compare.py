@@ -61,11 +61,33 @@ def compared(
     return comparer(thorough=thorough)(onnx_scsp.load(MODEL), MODEL), turns.rounds
 
 
-def test_a_clear_difference_takes_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_obvious_difference_takes_two_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     found, rounds = compared(monkeypatch, 0.5, 0.05)
     assert rounds == BATCHES[0]
     assert found.ratio == pytest.approx(0.5, rel=0.1)
     assert not found.is_slower
+
+
+def test_a_clear_difference_takes_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, rounds = compared(monkeypatch, 0.93, 0.005)
+    assert rounds == sum(BATCHES[:2])
+    assert found.ratio == pytest.approx(0.93, rel=0.02)
+    assert not found.is_slower
+
+
+@pytest.mark.parametrize(
+    ("seconds", "enough"),
+    [
+        ([[1.0, 0.5, 1.0], [1.0, 0.5, 1.0]], True),
+        ([[1.0, 0.5, 1.0], [1.0, 0.95, 1.0]], False),  # once not much faster
+        ([[1.0, 0.5, 1.0], [1.0, 0.5, 0.5]], False),  # the original once as fast
+        ([[9.0, 1.1, 1.0], [9.0, 1.1, 1.0]], False),  # slower than its second session
+    ],
+)
+def test_two_rounds_suffice_only_where_every_run_is_faster_than_every_other(
+    seconds: list[list[float]], enough: bool
+) -> None:
+    assert module._suffices(np.array(seconds), thorough=False) == enough
 
 
 def test_a_small_difference_takes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +98,7 @@ def test_a_small_difference_takes_them_all(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_something_slower_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
     found, rounds = compared(monkeypatch, 1.5, 0.02)
-    assert rounds == BATCHES[0]
+    assert rounds == sum(BATCHES[:2])
     assert found.is_slower
 
 
@@ -85,7 +107,7 @@ def test_a_ratio_that_is_wanted_itself_is_measured_until_it_is_known(
 ) -> None:
     _, quiet = compared(monkeypatch, 0.5, 0.005, thorough=True)
     _, loud = compared(monkeypatch, 0.5, 0.3, thorough=True)
-    assert (quiet, loud) == (sum(BATCHES[:2]), sum(BATCHES))
+    assert (quiet, loud) == (sum(BATCHES[:3]), sum(BATCHES))
 
 
 def test_big_models_are_never_held_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
