@@ -44,7 +44,9 @@ def cosine(gram: FloatArray) -> FloatArray:
     """
     size = np.sqrt(np.clip(np.diagonal(gram), 0.0, None))
     inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
-    return np.asarray(np.clip(gram * inverse[:, None] * inverse[None, :], -1.0, 1.0))
+    cosines = gram * inverse[:, None]
+    cosines *= inverse[None, :]
+    return np.asarray(np.clip(cosines, -1.0, 1.0, out=cosines))
 
 
 def affinity(cosines: FloatArray) -> FloatArray:
@@ -57,13 +59,18 @@ def affinity(cosines: FloatArray) -> FloatArray:
         float64 (n, n), symmetric, in [0, 1].
     """
     n = cosines.shape[0]
-    squared = np.clip(2.0 - 2.0 * cosines, 0.0, None)
+    squared = 2.0 * cosines
+    np.subtract(2.0, squared, out=squared)
+    np.clip(squared, 0.0, None, out=squared)
     np.fill_diagonal(squared, 0.0)
     place = min(NEIGHBOUR, n - 1)
     scale = np.sqrt(np.partition(squared, place, axis=1)[:, place])
     positive = scale[scale > 0]
     scale = np.where(scale > 0, scale, positive.min() if positive.size else 1.0)
-    result = np.exp(-squared / (scale[:, None] * scale[None, :]))
+    # one square of numbers and no more: for wide groups they are what takes memory
+    np.negative(squared, out=squared)
+    squared /= scale[:, None] * scale[None, :]
+    result = np.exp(squared, out=squared)
     np.fill_diagonal(result, 0.0)
     return np.asarray(result)
 
@@ -117,10 +124,10 @@ def spectrum(weights: FloatArray) -> Spectrum:
     Returns:
         Its eigenvalues, and what its eigenvectors are made from.
     """
-    laplacian = np.asarray_chkfinite(_laplacian(weights))
+    laplacian = np.asfortranarray(np.asarray_chkfinite(_laplacian(weights)))
     n = len(laplacian)
     work = max(int(dsytrd_lwork(n, lower=1)[0]), 1)
-    reduced, diagonal, beside, factors, _ = dsytrd(laplacian, lower=1, lwork=work)
+    reduced, diagonal, beside, factors, _ = dsytrd(laplacian, lower=1, lwork=work, overwrite_a=1)
     values = eigh_tridiagonal(diagonal, beside, eigvals_only=True, lapack_driver="sterf")
     count = _components(weights > _EDGE)[0]
     return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside, count)
@@ -141,7 +148,9 @@ def eigenvalues(weights: FloatArray) -> FloatArray:
 def _laplacian(weights: FloatArray) -> FloatArray:
     degree = weights.sum(axis=1)
     inverse = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
-    laplacian = np.eye(weights.shape[0]) - inverse[:, None] * weights * inverse[None, :]
+    laplacian = inverse[:, None] * weights
+    laplacian *= inverse[None, :]
+    np.subtract(np.eye(weights.shape[0]), laplacian, out=laplacian)
     # an isolated node is a component of its own: eigenvalue 0, not 1
     lonely = degree <= 0
     laplacian[lonely, lonely] = 0.0

@@ -7,10 +7,12 @@ the plan file spells out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 import numpy as np
 import onnx
 
+from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Lazy, Patch, apply_patch
@@ -87,38 +89,44 @@ def _shuffle(profile: IntArray, rng: np.random.Generator) -> IntArray:
 
 def _source_places(units: IntArray, order: IntArray) -> IntArray:
     """For each entry the entry that moves here; the i-th occurrences of two units correspond."""
-    places = _places(units)
+    places, starts = _places(units)
+    owner = units[places]
+    rank = np.arange(places.size) - starts[owner]
     source = np.arange(units.size)
-    for unit, mine in places.items():
-        if unit >= 0:
-            source[mine] = places[int(order[unit])]
+    source[places] = places[starts[order[owner]] + rank]
+    if (units[source[places]] != order[owner]).any():
+        raise InternalError("units of one profile have entries in unequal numbers")
     return source
 
 
-def _places(units: IntArray) -> dict[int, list[int]]:
-    """Unit -> its entries, in their order."""
-    places: dict[int, list[int]] = {}
-    for place, unit in enumerate(units.tolist()):
-        places.setdefault(unit, []).append(place)
-    return places
+def _places(units: IntArray) -> tuple[IntArray, IntArray]:
+    """Entries by their unit, each unit's in their order, and where those of each unit begin."""
+    owned = np.flatnonzero(units >= 0)
+    places = owned[np.argsort(units[owned], kind="stable")]
+    return places, np.searchsorted(units[places], np.arange(int(units.max(initial=-1)) + 2))
 
 
 def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
-    places = _places(member.units)
     masked = np.array(array)
     rows, old = np.moveaxis(masked, member.axis, 0), np.moveaxis(array, member.axis, 0)
+    places, starts = _places(member.units)
+    entries = [places[a:b] for a, b in pairwise(starts)]
     wide: dict[int, AnyArray] = {}  # sums in double precision, rounded once
     for removed, survivor in cut.absorbed_by.items():
-        if removed in places:
+        if removed < len(entries) and entries[removed].size:
             if survivor not in wide:
-                wide[survivor] = old[places[survivor]].astype(np.float64)
-            gone = old[places[removed]].astype(np.float64)
+                wide[survivor] = old[entries[survivor]].astype(np.float64)
+            gone = old[entries[removed]].astype(np.float64)
             wide[survivor] += cut.scales.get(removed, 1.0) * gone
     for survivor, summed in wide.items():
-        rows[places[survivor]] = summed.astype(array.dtype)
-    gone_units = set(range(cut.n_units)) - set(cut.keep)
-    rows[[place for unit in sorted(gone_units & set(places)) for place in places[unit]]] = 0
+        rows[entries[survivor]] = summed.astype(array.dtype)
+    rows[_removed(member, cut)] = 0
     return masked
+
+
+def _removed(member: Member, cut: GroupCut) -> IntArray:
+    """Entries of the units that go."""
+    return np.flatnonzero((member.units >= 0) & ~np.isin(member.units, cut.keep))
 
 
 def _amplify(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
@@ -126,7 +134,7 @@ def _amplify(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
     loud = np.array(array)
     rows = np.moveaxis(loud, member.axis, 0)
     size = [np.square(row.astype(np.float64)).sum() for row in rows]
-    gone = np.flatnonzero((member.units >= 0) & ~np.isin(member.units, cut.keep))
+    gone = _removed(member, cut)
     sign = np.where(np.arange(gone.size) % 2, -2.0, 2.0)
     largest = rows[int(np.argmax(size))].astype(np.float64)
     rows[gone] = (sign.reshape(-1, *(1,) * (rows.ndim - 1)) * largest).astype(array.dtype)
