@@ -19,7 +19,6 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model, external_entries, is_external
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
 
-
 _PLAIN = frozenset("efdbBhHiIlLqQ?")
 """Type characters of the numbers that ONNX stores as numpy does."""
 

@@ -71,7 +71,7 @@ class Runs:
 
     Attributes:
         checks: The checks.
-        outputs: What the look at each of them gave; empty where a check has failed.
+        outputs: Of each of them, to be compared further; empty where a check has failed.
     """
 
     checks: tuple[Check, ...]
@@ -79,7 +79,7 @@ class Runs:
 
 
 def check_runs(
-    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int, look: Look
+    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int, look: Look | None
 ) -> Runs:
     """The result runs where the original does, with equal output shapes and finite outputs.
 
@@ -91,10 +91,11 @@ def check_runs(
         specs: Inputs with concrete shapes.
         seed: Of their values.
         threads: Runtime threads.
-        look: What else to do with the open sessions.
+        look: What to do with the open sessions for the outputs that are compared further; where
+            None, those of the larger batch are.
 
     Returns:
-        The checks, and what was looked at.
+        The checks, and those outputs.
 
     Raises:
         ModelError: The original itself does not run, so that nothing can be proved.
@@ -108,7 +109,8 @@ def check_runs(
     try:
         session = open_session(b.path, threads=threads)
         for batch, outputs in zip(batches, expected, strict=True):
-            found = difference(outputs, run_session(session, random_feeds(specs, seed, batch)))
+            second = run_session(session, random_feeds(specs, seed, batch))
+            found = difference(outputs, second)
             shapes &= found.shapes_agree
             finite &= found.finite
     except ModelError as error:
@@ -118,7 +120,9 @@ def check_runs(
         Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
         Check("finite", finite, detail="no NaN or infinity where the original has none"),
     )
-    return Runs(checks, (first, look(session)) if shapes and finite else ())
+    if not (shapes and finite):
+        return Runs(checks)
+    return Runs(checks, (first, second if look is None else look(session)))
 
 
 def _run_original(
@@ -127,7 +131,7 @@ def _run_original(
     batches: list[int | None],
     seed: int,
     threads: int,
-    look: Look,
+    look: Look | None,
 ) -> tuple[list[dict[str, AnyArray]], dict[str, AnyArray]]:
     try:
         session = open_session(path, threads=threads)
@@ -138,4 +142,4 @@ def _run_original(
             f"the original does not run, so nothing can be proved of the result: {error} "
             f"(tried {shapes}; give other sizes with --input-shape)"
         ) from error
-    return outputs, look(session)
+    return outputs, outputs[-1] if look is None else look(session)

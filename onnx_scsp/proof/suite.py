@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
@@ -10,17 +11,15 @@ from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.session import InferenceSession, random_feeds, run_session
+from onnx_scsp.graph.session import InferenceSession, run_session
 from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.proof.oracles import check_oracles
 from onnx_scsp.proof.refit import check_only_values, put_back
-from onnx_scsp.proof.structure import Look, check_interface, check_runs, check_structure
+from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
 
-_FIDELITY_SAMPLES = 4
-"""Random ones: they tell whether outputs are related at all, and hardly how well a model does."""
 _LARGEST_BATCH = 64
 
 
@@ -41,7 +40,8 @@ def verify_files(
         b: The result, loaded from its file.
         plan: The plan that led from a to b; without it the two oracles are skipped.
         config: Tolerances and seeds.
-        data: Inputs for the fidelity figures, first axis the sample; random where None.
+        data: Inputs for the fidelity figures, first axis the sample; where None, the one or two
+            random ones of the checks: they tell whether outputs are related at all, and no more.
         macs: MACs of the result as planned and as measured.
         repaired: The original with the values that the repair gave its constants, where that is at
             hand; else they are taken from the result, entry by entry.
@@ -61,7 +61,8 @@ def verify_files(
     graph = view(a.proto)
     specs = input_specs(a, graph, Constants(a, graph), config.input_shapes)
     checks = [check_structure(a, b), check_interface(a, b)]
-    runs = check_runs(a, b, specs, config.seed, config.threads, _sampler(specs, data, config))
+    look = None if data is None else partial(_in_batches, feeds=data, specs=specs)
+    runs = check_runs(a, b, specs, config.seed, config.threads, look)
     checks += runs.checks
     if plan is not None and all(check.passed for check in checks):
         dense = repaired or (put_back(a, b, plan) if plan.refit else a)
@@ -74,21 +75,12 @@ def verify_files(
         detail = f"planned {planned}, measured {measured}"
         checks.append(Check("macs", same, float(measured), float(planned), detail))
     if all(check.passed for check in checks):
-        checks += _fidelity(*runs.outputs, "random inputs" if data is None else "given inputs")
+        checks += _fidelity(runs.outputs, "random inputs" if data is None else "given inputs")
     return VerifyReport(tuple(checks))
 
 
-def _sampler(
-    specs: tuple[InputSpec, ...], data: Mapping[str, AnyArray] | None, config: VerifyConfig
-) -> Look:
-    """Session -> its outputs for the inputs that fidelity is told for."""
-    feeds = random_feeds(specs, config.seed + 2, _FIDELITY_SAMPLES) if data is None else dict(data)
-    return lambda session: _in_batches(session, feeds, specs)
-
-
-def _fidelity(
-    first: Mapping[str, AnyArray], second: Mapping[str, AnyArray], source: str
-) -> list[Check]:
+def _fidelity(outputs: tuple[dict[str, AnyArray], ...], source: str) -> list[Check]:
+    first, second = outputs
     found = difference(first, second)
     checks = [
         Check("largest output difference", True, found.largest, None, f"relative, {source}"),
