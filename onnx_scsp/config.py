@@ -9,6 +9,7 @@ from typing import Any
 from onnx_scsp.errors import ConfigError
 
 AUTO = "auto"
+BUDGET, TIME, BOTH = "budget", "time", "both"
 TARGETS = ("macs", "params", "ratio", "latency")
 SEEING = frozenset({"hrank", "reap", "contribution", "output-error"})
 """Criteria, and methods named after them, that read what inputs show."""
@@ -41,6 +42,10 @@ class PruneConfig:
             is `output-aware` on calibration inputs or synthetic images, `scsp` without either.
         align: Channel counts are multiples of this where the group is wide enough; 1 = off; `auto`
             prefers counts at which the runtime is fast, by the machine table.
+        spend_by: What a step is charged with when steps compete for a budget in MACs or parameters:
+            `budget` (what the budget counts), `time` (milliseconds, estimated by the machine table)
+            or `both`, half and half. The budget that is met stays the one that was named. `auto` is
+            `both` for MACs with `align` = `auto`, else `budget`.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
         criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a
@@ -67,6 +72,7 @@ class PruneConfig:
     value: float = 0.5
     method: str = "auto"
     align: int | str = "auto"
+    spend_by: str = "auto"
     min_share: float = 0.1
     clusterer: str = "spectral"
     criterion: str = "energy"
@@ -100,6 +106,7 @@ class PruneConfig:
             raise ConfigError(
                 f"--align {self.align} is not positive; use 1 to switch alignment off"
             )
+        _check_spending(self)
         if not 0.0 <= self.min_share < 1.0:
             raise ConfigError(f"--min-share {self.min_share:g} is outside [0, 1)")
         if not 0.0 <= self.merge_threshold <= 1.0:
@@ -137,7 +144,10 @@ class PruneConfig:
             compensate = "fold"
         elif compensate == "auto":
             compensate = "reconstruct" if has_data else "merge"
-        resolved = replace(self, method=method, compensate=compensate)
+        spend_by = self.spend_by
+        if spend_by == AUTO:
+            spend_by = BOTH if self.target == "macs" and self.align == AUTO else BUDGET
+        resolved = replace(self, method=method, compensate=compensate, spend_by=spend_by)
         for option, names in NEEDS_DATA.items():
             name = getattr(resolved, option)
             if name in names and not has_data:
@@ -182,6 +192,26 @@ class VerifyConfig:
             raise ConfigError(f"--seed {self.seed} is outside [0, 2**32)")
         if self.threads < 1:
             raise ConfigError(f"--threads {self.threads} is not positive")
+
+
+def _check_spending(config: PruneConfig) -> None:
+    names = (AUTO, BUDGET, TIME, BOTH)
+    if config.spend_by not in names:
+        raise ConfigError(
+            f"--spend-by '{config.spend_by}' is unknown; use one of {', '.join(names)}"
+        )
+    if config.spend_by not in (TIME, BOTH):
+        return
+    if config.target not in ("macs", "params"):
+        raise ConfigError(
+            f"--spend-by {config.spend_by} goes with a budget in MACs or parameters, "
+            f"not with {config.target}"
+        )
+    if config.align != AUTO:
+        raise ConfigError(
+            f"--spend-by {config.spend_by} goes by the machine table of --align auto; "
+            f"leave out --align {config.align}"
+        )
 
 
 def _require_numbers(options: object, *names: str) -> None:

@@ -80,6 +80,13 @@ AlignOpt = Annotated[
         "are multiples of; 1 switches alignment off."
     ),
 ]
+SpendByOpt = Annotated[
+    str,
+    typer.Option(
+        help="What channels are charged with when they compete for --macs or --params: budget, "
+        "time (estimated by the table of --align auto), or both; auto: both for --macs."
+    ),
+]
 MinShareOpt = Annotated[float, typer.Option(help="No group keeps less than this share.")]
 NoMergeOpt = Annotated[
     bool, typer.Option("--no-merge", help="Drop channels; no survivor takes over their readers.")
@@ -122,6 +129,7 @@ def prune_config(
     criterion: str,
     affinity: str,
     align: str,
+    spend_by: str,
     min_share: float,
     compensate: str,
     no_merge: bool,
@@ -164,6 +172,7 @@ def prune_config(
         criterion=criterion,
         affinity=affinity,
         align=parsed_align(align),
+        spend_by=spend_by,
         min_share=min_share,
         compensate="none" if no_merge else compensate,
         ignore=tuple(ignore or ()),

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from onnx_scsp.plan.cost import CostModel
+from onnx_scsp.plan.cost import Costs
 from onnx_scsp.plan.lots import Lot, spread
 from onnx_scsp.plan.needs import Needs
 from onnx_scsp.types import BoolArray, FloatArray, IntArray
@@ -127,7 +127,7 @@ def _raise_one(
 def by_budget(
     lots: list[Lot],
     curves: list[FloatArray],
-    cost: CostModel,
+    cost: Costs,
     limit: float,
     per_cost: bool,
     needs: Needs,
@@ -219,7 +219,7 @@ def _change(lot: Lot, count: int, target: int, n_pools: int) -> FloatArray:
     return sign * np.bincount(lot.order[first:last], minlength=n_pools).astype(float)
 
 
-def smallest(lots: list[Lot], cost: CostModel, needs: Needs) -> list[int]:
+def smallest(lots: list[Lot], cost: Costs, needs: Needs) -> list[int]:
     """The smallest counts that meet all demands, cheapest steps up first."""
     counts = [lot.allowed[0] for lot in lots]
     k = spread(lots, counts, needs.n_pools)
@@ -240,7 +240,7 @@ def smallest(lots: list[Lot], cost: CostModel, needs: Needs) -> list[int]:
 def give_back(
     lots: list[Lot],
     curves: list[FloatArray],
-    cost: CostModel,
+    cost: Costs,
     limit: float,
     counts: list[int],
     needs: Needs,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -63,6 +64,16 @@ class Pool:
             return (*(() if self.floor else (0,)), *counts, self.size)
         step = min(self.step, self.size)
         return (*range(-(-self.floor // step) * step, self.size, step), self.size)
+
+
+class Costs(Protocol):
+    """What a budget counts, and what a step towards it is charged with."""
+
+    def total(self, k: FloatArray) -> float:
+        """Cost when pool p keeps k[p] units."""
+
+    def gradient(self, k: FloatArray) -> FloatArray:
+        """What one more unit of each pool is charged with."""
 
 
 class CostModel:

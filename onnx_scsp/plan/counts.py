@@ -17,11 +17,12 @@ from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import Clusterer
 from onnx_scsp.plan.absorb import Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, give_back, smallest
-from onnx_scsp.plan.cost import CostModel, Pool, macs_model, make_pools, params_model
+from onnx_scsp.plan.cost import Costs, Pool, macs_model, make_pools, params_model
 from onnx_scsp.plan.latency import LayerClock, latency_model
 from onnx_scsp.plan.lots import Lot, make_lots, spread
 from onnx_scsp.plan.method import Method, Ranking, Tools
 from onnx_scsp.plan.needs import Needs, find_needs
+from onnx_scsp.plan.spending import priced
 from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import FloatArray
 from onnx_scsp.units import UnitTable
@@ -97,14 +98,17 @@ class Task:
             return self.machine
         return int(self.config.align)
 
-    def cost_model(self, pools: list[Pool]) -> CostModel:
-        """What the budget counts."""
+    def cost_model(self, pools: list[Pool]) -> Costs:
+        """What the budget counts, and what steps towards it are charged with."""
         if self.config.target == "latency":
             if self.clock is None:
                 raise ConfigError("a latency is planned by times of layers; none are given")
             return latency_model(self.coupling, pools, self.clock)
         model = params_model if self.config.target == "params" else macs_model
-        return model(self.coupling, pools)
+        budget = model(self.coupling, pools)
+        if not isinstance(self.align, MachineTable):
+            return budget
+        return priced(budget, self.config.spend_by, self.coupling, pools, self.align)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +127,7 @@ class Allocation:
     pools: list[Pool]
     lots: list[Lot]
     needs: Needs
-    cost: CostModel
+    cost: Costs
     worth: list[FloatArray]
     relaxed: bool = False
 

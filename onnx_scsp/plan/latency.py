@@ -102,7 +102,7 @@ class ProfileClock:
             ms = self.times.ms.get(node.name, 0.0)
             if not ms or node.name in known:
                 continue
-            units = _channels(coupling, node.outputs[0] if node.outputs else "")
+            units = channel_units(coupling, node.outputs[0] if node.outputs else "")
             if units is None:
                 rest += ms
             else:
@@ -189,7 +189,7 @@ def layer_shape(
     return LayerShape(layer.kind, fan, width, float(weight[2]), stride, spatial)
 
 
-def _channels(coupling: Coupling, value: str) -> IntArray | None:
+def channel_units(coupling: Coupling, value: str) -> IntArray | None:
     """Global units along the axis of a value that has the most of them, None where none has."""
     labels = coupling.activations.get(value)
     shape = coupling.walk.walker.shapes.get(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnx_scsp.timing.layers import DeviceTable, LayerShape, LayerTimes, device_table
+from onnx_scsp.timing.rates import Rates, rates
 from onnx_scsp.timing.shipped import shipped_table
 from onnx_scsp.timing.table import KINDS, MachineTable, Staircase, table_from_json, table_to_json
 from onnx_scsp.timing.widths import Use, allowed_counts, good_widths, usual_step
@@ -13,11 +14,13 @@ __all__ = [
     "LayerShape",
     "LayerTimes",
     "MachineTable",
+    "Rates",
     "Staircase",
     "Use",
     "allowed_counts",
     "device_table",
     "good_widths",
+    "rates",
     "shipped_table",
     "table_from_json",
     "table_to_json",

@@ -105,6 +105,10 @@ CASES = {
         ("prune", "model.onnx", *PRUNE, "--ignore", "nosuch*"),
         "matches no layer",
     ),
+    "time without a table": (
+        ("prune", "model.onnx", *PRUNE, "--spend-by", "time", "--align", "8"),
+        "leave out --align 8",
+    ),
     "alignment of 0": (("prune", "model.onnx", *PRUNE, "--align", "0"), "not positive"),
     "input shape of wrong rank": (
         ("prune", "model.onnx", *PRUNE, "--input-shape", "image:1,8"),
