@@ -36,6 +36,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="networks, by name")
     parser.add_argument("--variants", default="", help="of ours,tp,tp-8,tp-16,onnxsim; all if none")
     parser.add_argument("--align", default="", help="values of --align beside the default")
+    parser.add_argument("--spend-by", default="", help="values of --spend-by beside the default")
     parser.add_argument(
         "--ours",
         default="--no-synthetic",
@@ -69,7 +70,7 @@ def main() -> None:
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         sys.exit(f"error: stage '{unknown[0]}' is unknown; use some of {','.join(STAGES)}")
-    every = variants(tuple(chosen.ours.split()), words(chosen.align))
+    every = variants(tuple(chosen.ours.split()), words(chosen.align), words(chosen.spend_by))
     only = words(chosen.variants)
     picked = [variant for variant in every if not only or variant.name in only]
     if set(stages) - {"render"}:

@@ -54,12 +54,15 @@ class Variant:
     shown: str
 
 
-def variants(extra: tuple[str, ...], aligns: tuple[str, ...]) -> tuple[Variant, ...]:
+def variants(
+    extra: tuple[str, ...], aligns: tuple[str, ...], spendings: tuple[str, ...] = ()
+) -> tuple[Variant, ...]:
     """Everything that is made of every network.
 
     Args:
         extra: Words that every one of our command lines gets.
         aligns: Values of `--align` to measure beside the default.
+        spendings: Values of `--spend-by`, likewise.
 
     Returns:
         Ours first.
@@ -68,6 +71,10 @@ def variants(extra: tuple[str, ...], aligns: tuple[str, ...]) -> tuple[Variant, 
     ours += [
         Variant(f"{OURS}-{a}", OURS, (*extra, "--align", a), f"onnx_scsp, align {a}")
         for a in aligns
+    ]
+    ours += [
+        Variant(f"{OURS}-{s}", OURS, (*extra, "--spend-by", s), f"onnx_scsp, spent by {s}")
+        for s in spendings
     ]
     rounded = [
         Variant(f"tp-{n}", "tp", (str(n),), f"Torch-Pruning, round_to {n}") for n in ROUND_TO
