@@ -30,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path
 
 @pytest.mark.parametrize("labels", [(), ("--labels", "y.npy")])
 def test_scores_are_written_and_pruning_goes_by_them(folder: Path, labels: tuple[str, ...]) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("lightning_fabric")
     runner = CliRunner()
     done = runner.invoke(app, [*START, "s.npz", *labels, "--json"])
     assert done.exit_code == 0, done.output
@@ -51,7 +51,7 @@ def test_scores_are_written_and_pruning_goes_by_them(folder: Path, labels: tuple
     ],
 )
 def test_what_does_not_fit_is_one_sentence(folder: Path, words: tuple[str, ...], told: str) -> None:
-    pytest.importorskip("torch")
+    pytest.importorskip("lightning_fabric")
     before = sorted(path.name for path in folder.iterdir())
     done = CliRunner().invoke(app, list(words))
     assert done.exit_code == 2, done.output
