@@ -97,6 +97,26 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Reduction:
+    """A node that runs over channels of a group without a weight: a mean, a maximum, a product.
+
+    What goes counts as zero there. No unit of the group can take over another.
+
+    Attributes:
+        value: Name of the activation.
+        axis: The axis that the node runs over.
+        units: int array of shape (axis length,); the group's unit that owns each entry, -1 for
+            entries that are not of this group.
+        use: The `node:input` place that reads the activation.
+    """
+
+    value: str
+    axis: int
+    units: IntArray
+    use: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ChannelGroup:
     """Units that are made side by side, and every tensor axis they occur on.
 
@@ -110,6 +130,7 @@ class ChannelGroup:
         homogeneous: Whether every operator between makers and readers commutes with a positive
             factor (ReLU does, Sigmoid does not), so that scaled merging is meaningful.
         macs: MACs per sample of the nodes that touch the group (groups overlap).
+        reductions: Nodes that run over the group's channels without a weight, in graph order.
     """
 
     id: str
@@ -119,6 +140,7 @@ class ChannelGroup:
     layers: tuple[str, ...]
     homogeneous: bool
     macs: int
+    reductions: tuple[Reduction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

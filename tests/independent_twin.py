@@ -40,6 +40,8 @@ def compare(original: Path, pruned: Path, plan: Path, seed: int = 5) -> TwinResu
 def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
     """Zeroes in place what reads removed units; returns how many units are removed."""
     removed = 0
+    hidden: list[tuple[str, int, dict[str, Any], np.ndarray]] = []
+    made_by = [node.output[0] for node in model.graph.node]  # places count nodes as in the file
     for group in document["groups"]:
         if group["absorbed_by"]:
             raise ValueError("this twin is for plans that select only")
@@ -59,11 +61,46 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
                 zero = zero_point(model, member["tensor"], array.ndim)
                 masked = zeroed(array, member["axis"], entries, zero)
                 store(model, member["tensor"], masked)
+        for reduction in group.get("reductions", ()):
+            gone_here = np.isin(reduction["units"], sorted(gone))
+            if gone_here.any():
+                node, place = (int(part) for part in reduction["use"].split(":"))
+                hidden.append((made_by[node], place, reduction, gone_here))
         for member in group["members"]:
             if member["role"] == "scales" and gone:
                 stays = ~np.isin(member["units"], sorted(gone))
                 restrict_norms(model, member["tensor"], stays)
+    for entry in hidden:
+        hide(model, *entry)
     return removed
+
+
+def hide(
+    model: onnx.ModelProto, out: str, place: int, reduction: dict[str, Any], gone: np.ndarray
+) -> None:
+    """Multiplies what one node runs over with zeros and ones."""
+    at = next(i for i, node in enumerate(model.graph.node) if out in node.output)
+    node = model.graph.node[at]
+    rank = len(shape_of(model, reduction["value"]))
+    factor = (~gone).astype(dtype_of(model)).reshape(-1, *(1,) * (rank - reduction["axis"] - 1))
+    name, masked = f"{out}_{place}_{at}_factor", f"{out}_{place}_{at}_hidden"
+    model.graph.initializer.append(numpy_helper.from_array(factor, name))
+    multiply = helper.make_node("Mul", [node.input[place], name], [masked])
+    node.input[place] = masked
+    model.graph.node.insert(at, multiply)
+
+
+def shape_of(model: onnx.ModelProto, name: str) -> tuple[int, ...]:
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    del probe.graph.output[:]
+    probe.graph.output.append(onnx.ValueInfoProto(name=name))
+    return open_session(probe).run([name], random_inputs(probe, 0))[0].shape
+
+
+def dtype_of(model: onnx.ModelProto) -> np.dtype[Any]:
+    """Of real numbers in this model: that of its first input."""
+    return next(iter(random_inputs(model, 0).values())).dtype
 
 
 def restrict_norms(model: onnx.ModelProto, scale: str, stays: np.ndarray) -> None:

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from onnx_scsp.couple.census import CostTerm
-from onnx_scsp.couple.groups import Coupling, find_coupling, find_groups, quantised_reader
+from onnx_scsp.couple.groups import Coupling, find_coupling, find_groups, unmergeable
 
-__all__ = ["CostTerm", "Coupling", "find_coupling", "find_groups", "quantised_reader"]
+__all__ = ["CostTerm", "Coupling", "find_coupling", "find_groups", "unmergeable"]

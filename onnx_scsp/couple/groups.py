@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 
@@ -21,6 +21,7 @@ from onnx_scsp.couple.close import Closure, close
 from onnx_scsp.couple.components import Edges, components
 from onnx_scsp.couple.cover import Demand, find_demands
 from onnx_scsp.couple.profiles import by_first_use, profiles
+from onnx_scsp.couple.reductions import reductions_by_group
 from onnx_scsp.couple.walk import Walk, walk
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.model import Model
@@ -146,11 +147,18 @@ def find_coupling(
     )
 
 
-def quantised_reader(coupling: Coupling, members: Iterable[Member]) -> str:
-    """Name of a reader that stores integers, '' where there is none."""
+def unmergeable(coupling: Coupling, group: ChannelGroup) -> str:
+    """Why no unit of a group can take over another, '' where one can."""
     constants = coupling.walk.constants
-    readers = (member.tensor for member in members if member.role is Role.READS)
-    return next((name for name in readers if not constants.is_float(name)), "")
+    readers = (member.tensor for member in group.members if member.role is Role.READS)
+    for name in readers:
+        if not constants.is_float(name):
+            return f"'{name}', which reads them, is quantised"
+    nodes = coupling.walk.graph.nodes
+    for reduction in group.reductions:
+        node = nodes[int(reduction.use.split(":")[0])]
+        return f"{node.label} reads them without a weight"
+    return ""
 
 
 def _tensors(
@@ -296,6 +304,7 @@ def _groups(
                 uses = (use,) if use else ()
                 part = across[tensor] if local.ndim == 2 else -1
                 by_group[group].append(Member(tensor, axis, role, read_only(local), uses, part))
+    reductions = reductions_by_group(walked.facts.reductions, global_of, group_of_unit, offsets)
     makers = _makers(walked, closure, number, group_of_unit, len(sizes))
     curved = set(group_of_unit[[number[c] for c in closure.curved if number[c] >= 0]].tolist())
     macs = macs_by_group(costs, group_of_unit, len(sizes))
@@ -311,6 +320,7 @@ def _groups(
                 layers=tuple(makers[index]),
                 homogeneous=index not in curved,
                 macs=macs[index],
+                reductions=tuple(reductions.get(index, ())),
             )
         )
     return tuple(result)

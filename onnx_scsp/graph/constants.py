@@ -48,7 +48,7 @@ _FIRST_REFERENCE_QUANTISER = 19
 """Operator set from which ONNX's reference implementation knows (De)QuantizeLinear."""
 
 _VIEWS = frozenset({"Identity", "Cast", "Transpose", "Unsqueeze", "Squeeze"})
-_FLOATS = frozenset(
+FLOATS = frozenset(
     {
         onnx.TensorProto.FLOAT,
         onnx.TensorProto.FLOAT16,
@@ -56,6 +56,7 @@ _FLOATS = frozenset(
         onnx.TensorProto.DOUBLE,
     }
 )
+"""Element types of real numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,9 @@ class Constants:
     def is_float(self, name: str) -> bool:
         """Whether the stored constant holds floating-point numbers."""
         if name in self._tensors:
-            return self._tensors[name].data_type in _FLOATS
+            return self._tensors[name].data_type in FLOATS
         value = self._derived[name].attr("value")
-        return value is None or value.data_type in _FLOATS
+        return value is None or value.data_type in FLOATS
 
     def elem_type(self, name: str) -> int:
         """ONNX element type of a stored constant."""

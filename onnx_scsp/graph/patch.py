@@ -74,6 +74,7 @@ class Patch:
         masked: (node index, input index) -> (mask, values): entries to overwrite at run time.
         dims: Value name -> axis -> new size, for declared shapes.
         gathers: Node index -> Gather that takes the node's place.
+        behind: Node index -> (operator, second operand) that its first output goes through.
     """
 
     tensors: Mapping[str, AnyArray] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Patch:
     masked: Mapping[tuple[int, int], tuple[BoolArray, AnyArray]] = field(default_factory=dict)
     dims: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     gathers: Mapping[int, Gather] = field(default_factory=dict)
+    behind: Mapping[int, tuple[str, AnyArray]] = field(default_factory=dict)
 
 
 def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelProto:
@@ -135,6 +137,7 @@ class _Applier:
         self.dead_before = self._unused()
         self.removed: set[int] = set()
         self.inserted: dict[int, list[onnx.NodeProto]] = {}
+        self.appended: dict[int, onnx.NodeProto] = {}
 
     def run(self) -> None:
         for name, array in self.patch.tensors.items():
@@ -148,6 +151,8 @@ class _Applier:
                 _set_attribute(self.nodes[node], name, value)
         for node, gather in self.patch.gathers.items():
             self._become_gather(node, gather)
+        for node, (op_type, operand) in self.patch.behind.items():
+            self._go_through(node, op_type, operand)
         self._declare()
         self._rebuild()
 
@@ -205,6 +210,15 @@ class _Applier:
         target.input.extend((gather.source, indices))
         target.attribute.append(helper.make_attribute("axis", gather.axis))
 
+    def _go_through(self, node: int, op_type: str, operand: AnyArray) -> None:
+        """Whoever reads the node's output reads it behind another operator."""
+        target = self.nodes[node]
+        out = target.output[0]
+        plain, number = self._fresh(f"{out}_plain"), self._fresh(f"{out}_{op_type.lower()}")
+        self._add(number, operand)
+        self.appended[node] = helper.make_node(op_type, [plain, number], [out], name=plain)
+        target.output[0] = plain
+
     def _add(self, name: str, array: AnyArray) -> None:
         """Adds an initializer; before IR version 4 every initializer is an input as well."""
         tensor = numpy_helper.from_array(np.asarray(array, order="C"), name)
@@ -239,6 +253,7 @@ class _Applier:
         while True:
             read = {name for index in alive for name in _reads(self.nodes[index])}
             read |= {n for nodes in self.inserted.values() for node in nodes for n in node.input}
+            read |= {n for node in self.appended.values() for n in node.input}
             read |= {output.name for output in self.graph.output}
             kept = [
                 index
@@ -262,9 +277,10 @@ class _Applier:
             for place in reversed(range(len(self.graph.input))):
                 if self.graph.input[place].name == name:
                     del self.graph.input[place]
-        if len(alive) == len(self.nodes) and not self.inserted:
+        if len(alive) == len(self.nodes) and not self.inserted and not self.appended:
             return
         made = {name for index in alive for name in self.nodes[index].output}
+        made |= {name for node in self.appended.values() for name in node.output}
         gone = {name for node in self.nodes for name in node.output} - made
         for place in reversed(range(len(self.graph.value_info))):
             if self.graph.value_info[place].name in gone:
@@ -273,6 +289,7 @@ class _Applier:
         for index in alive:
             ordered.extend(self.inserted.get(index, ()))
             ordered.append(self.nodes[index])
+            ordered.extend([self.appended[index]] if index in self.appended else [])
         copies = [node.SerializeToString() for node in ordered]
         del self.graph.node[:]
         for data in copies:

@@ -41,6 +41,7 @@ class Mend:
         attributes: Attribute changes, filled by the rule.
         inputs: Input index -> new constant, filled by the rule.
         masked: Input index -> (entries to overwrite, values), for values that are partly dynamic.
+        behind: (operator, number) that the node's output is to go through, or None.
     """
 
     node: NodeView
@@ -53,6 +54,7 @@ class Mend:
     attributes: dict[str, Any] = field(default_factory=dict)
     inputs: dict[int, AnyArray] = field(default_factory=dict)
     masked: dict[int, tuple[BoolArray, AnyArray]] = field(default_factory=dict)
+    behind: tuple[str, float] | None = None
 
     def in_shape(self, index: int = 0) -> tuple[int, ...]:
         """Shape of input `index` after the cut."""

@@ -28,6 +28,11 @@ _CURVED_NARY = tuple(
         "LessOrEqual Mod Mul Or PRelu Pow Where Xor"
     ).split()
 )
+_NORMALISING = frozenset({"Sub", "Div", "Mul"})
+_WRITTEN_OUT = (
+    "a mean over channels comes back to channels: a normalisation, where removing one changes the "
+    "others"
+)
 
 
 def _unary(site: Site) -> None:
@@ -81,6 +86,8 @@ def _pair(site: Site, a: Labelled, b: Labelled) -> Labelled:
         return _pair(site, b, a)
     if b_is_short:
         site.freeze(b.labels, FreezeReason.BROADCAST, "one value serves all channels of another")
+        if site.node.op_type in _NORMALISING and site.facts.means.intersection(b.labels.flat):
+            site.freeze(a.labels, FreezeReason.MIXES_CHANNELS, _WRITTEN_OUT)
         return Labelled(shape, a.labels)
     site.equal(a.labels, b.labels)
     finer = np.broadcast_arrays(a.labels, b.labels)[0]

@@ -1,30 +1,76 @@
-"""Reductions, Softmax and ArgMax: fine over positions, a block over channels.
+"""Reductions, Softmax and ArgMax: over positions they pass.
 
-Where channels vary along the reduced axis and another one (branches stacked beside channels, as in
+A reduction over channels computes, of those that stay, what it would if the others were zero,
+
+    sums and norms          as they are
+    mean over n' of n       x n' / n
+    maximum, minimum        of itself and 0
+
+except where a mean is taken back into the channels it is of, by a difference, a quotient or a
+product: that is a normalisation, and they stay. Softmax and the others hold the channels that they
+run over. Where channels vary along the reduced axis and another one (branches stacked beside channels, as in
 selective kernels), whole fibres along the reduced axis go together: then no other fibre notices.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
 from onnx_scsp.types import FreezeReason, IntArray
 
 _LINEAR = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 _CURVED = ("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+_TAKES_ZEROS = frozenset({"ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"})
+_EXTREMES = {"ReduceMax": "Max", "ReduceMin": "Min"}
+_FIRST_BROADCAST = 8
+"""Operator set from which Mul, Max and Min take a single number as second operand."""
 
 
 def _reduce(site: Site) -> None:
     x = site.x(0)
     axes = _axes(site, len(x.shape))
     labels = None if axes is None else _fibres(site, x, set(axes))
+    if axes is not None and labels is None:
+        labels = _over_channels(site, x)
     if axes is None or labels is None:
         _mixes(site, x, f"{site.node.op_type} runs over channels")
         return
     keep = bool(site.attr("keepdims", 1))
     site.emit(labels if keep else np.squeeze(labels, axis=tuple(axes)))
+
+
+def _over_channels(site: Site, x: Labelled) -> IntArray | None:
+    """The label of a result that all channels went into; None where zeros would change it."""
+    op_type = site.node.op_type
+    mendable = op_type == "ReduceMean" or op_type in _EXTREMES
+    known = op_type in _TAKES_ZEROS or (mendable and site.opset >= _FIRST_BROADCAST)
+    if not (known and site.is_float(0)):
+        return None
+    axis = x.varying[-1]
+    channels = site.vector(x, axis)
+    site.reduces(0, axis, channels)
+    label = site.fresh(1)
+    site.freeze(label, FreezeReason.MIXES_CHANNELS, f"{op_type} runs over channels")
+    if op_type == "ReduceMean":
+        site.facts.means.update(label.tolist())
+    return label.reshape((1,) * len(x.shape))
+
+
+def _mend_reduce(mend: Mend) -> None:
+    """Over what stays, the result is that over all with zeros for what went."""
+    name, op_type = mend.node.inputs[0], mend.node.op_type
+    old, new, out = mend.old_shapes[name], mend.in_shape(0), mend.out_shape(0)
+    if old == new or out != mend.old_shapes[mend.node.outputs[0]]:
+        return
+    if op_type == "ReduceMean":
+        mend.behind = ("Mul", math.prod(new) / math.prod(old))
+    elif op_type in _EXTREMES:
+        mend.behind = (_EXTREMES[op_type], 0.0)
 
 
 def _fibres(site: Site, x: Labelled, axes: set[int]) -> IntArray | None:
@@ -91,8 +137,12 @@ def _mixes(site: Site, x: Labelled, detail: str) -> None:
 
 
 RULES = (
-    OpRule(_LINEAR, _reduce, "over positions it passes, over channels it blocks"),
-    OpRule(_CURVED, _curved_reduce, "over positions it passes, over channels it blocks"),
+    OpRule(_LINEAR, _reduce, "over channels, those that go count as zero", _mend_reduce),
+    OpRule(
+        _CURVED,
+        _curved_reduce,
+        "over channels, those that go count as zero (ReduceProd, ReduceLogSumExp: they stay)",
+    ),
     OpRule(("Softmax", "LogSoftmax", "Hardmax"), _softmax, "over other axes it passes"),
     OpRule(("ArgMax", "ArgMin"), _arg, "over other axes it passes"),
 )

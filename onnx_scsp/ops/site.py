@@ -9,6 +9,7 @@ its outputs and may state
     tie(a, b)                           these slots are different channels that go together
     balance(rows)                       every row keeps equally many of its slots
     makes/scales/reads(input, axis, v)  entries of a constant's axis belong to these labels
+    reduces(input, axis, v)             runs over these channels; one that goes counts as zero
     freeze(labels, reason, detail)      these slots stay
     cost(coefficient, *vectors)         MACs = coefficient x kept entries of each vector
     curve(labels)                       the operator does not commute with a positive factor
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_scsp.graph.constants import Constants, Source
+from onnx_scsp.graph.constants import FLOATS, Constants, Source
 from onnx_scsp.graph.shapes import Walker
 from onnx_scsp.graph.view import NodeView
 from onnx_scsp.types import AnyArray, FreezeReason, IntArray, Role
@@ -77,6 +78,16 @@ class MemberFact:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ReductionFact:
+    """One input of a node that runs over channels without a weight."""
+
+    use: str
+    value: str
+    axis: int
+    labels: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FreezeFact:
     """Labels that must stay, and why."""
 
@@ -114,11 +125,13 @@ class Facts:
     ties: list[tuple[IntArray, IntArray]] = field(default_factory=list)
     balances: list[IntArray] = field(default_factory=list)
     members: list[MemberFact] = field(default_factory=list)
+    reductions: list[ReductionFact] = field(default_factory=list)
     freezes: list[FreezeFact] = field(default_factory=list)
     costs: list[CostFact] = field(default_factory=list)
     curved: list[IntArray] = field(default_factory=list)
     held: list[HeldFact] = field(default_factory=list)
     activations: dict[str, Labelled] = field(default_factory=dict)
+    means: set[int] = field(default_factory=set)
     inside_shuffles: frozenset[str] = frozenset()
 
     def fresh(self, count: int) -> IntArray:
@@ -318,6 +331,21 @@ class Site:
         Labels of shape (G, n): the G equal parts of axis `across` read other channels each.
         """
         self._member(index, axis, Role.READS, labels, across)
+
+    def reduces(self, index: int, axis: int, labels: IntArray) -> None:
+        """Axis `axis` of activation `index` is summed over (or the like): zeros change nothing.
+
+        Where they do, the rule mends: the node has to compute what it would if the channels that
+        go were zero.
+        """
+        name = self.node.inputs[index]
+        axis %= len(self.x(index).shape)
+        use = f"{self._origin.index}:{self._places[index]}"
+        self.facts.reductions.append(ReductionFact(use, name, axis, labels))
+
+    def is_float(self, index: int) -> bool:
+        """Whether input `index` holds real numbers."""
+        return self._walker.types.get(self.node.input(index)) in FLOATS
 
     def _member(
         self, index: int, axis: int, role: Role, labels: IntArray, across: int = -1

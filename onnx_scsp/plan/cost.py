@@ -17,7 +17,7 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from onnx_scsp.couple import Coupling, quantised_reader
+from onnx_scsp.couple import Coupling, unmergeable
 from onnx_scsp.plan.widths import Widths, axes_by_group, pool_widths
 from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Member, Role
@@ -210,9 +210,7 @@ def make_pools(
                     step=step,
                     floor=floor,
                     n_readers=max(readers, 1),
-                    can_merge=not (
-                        _is_tied(group.members) or quantised_reader(coupling, group.members)
-                    ),
+                    can_merge=not (_is_tied(group.members) or unmergeable(coupling, group)),
                     widths=widths,
                 )
             )

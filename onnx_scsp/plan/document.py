@@ -19,6 +19,7 @@ from onnx_scsp.types import (
     IntArray,
     Member,
     PrunePlan,
+    Reduction,
     Role,
     read_only,
 )
@@ -60,6 +61,16 @@ def _group(group: ChannelGroup, cut: GroupCut | None) -> dict[str, Any]:
         "homogeneous": group.homogeneous,
         "macs": group.macs,
         "members": [_member(member) for member in group.members],
+        **({"reductions": [_reduction(r) for r in group.reductions]} if group.reductions else {}),
+    }
+
+
+def _reduction(reduction: Reduction) -> dict[str, Any]:
+    return {
+        "value": reduction.value,
+        "axis": reduction.axis,
+        "use": reduction.use,
+        "units": reduction.units.tolist(),
     }
 
 
@@ -203,6 +214,23 @@ def _read_group(entry: Mapping[str, Any], name: str) -> ChannelGroup:
         layers=tuple(entry.get("layers", ())),
         homogeneous=bool(entry.get("homogeneous", False)),
         macs=int(entry.get("macs", 0)),
+        reductions=tuple(
+            _read_reduction(reduction, n_units, f"{where}, reduction of '{reduction['value']}'")
+            for reduction in entry.get("reductions", ())
+        ),
+    )
+
+
+def _read_reduction(entry: Mapping[str, Any], n_units: int, where: str) -> Reduction:
+    units = _integers(entry["units"], where)
+    if units.size and not (units.min() >= -1 and units.max() < n_units):
+        raise PlanError(f"{where} names a unit out of range")
+    use = str(entry["use"])
+    node, _, place = use.partition(":")
+    if not (node.isdecimal() and place.isdecimal()):
+        raise PlanError(f"{where}: '{use}' is no 'node:input' place")
+    return Reduction(
+        str(entry["value"]), _integer(entry["axis"], where), read_only(units), use
     )
 
 

@@ -18,6 +18,7 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Lazy, Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.restrict import restrict_statistics
+from onnx_scsp.proof.zeros import zero_reductions
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
 
 Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
@@ -28,7 +29,7 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
 
     A unit that the plan lets another take over first adds its slices, scaled, to that one's. In a
     quantised reader, its zero point stands for zero. A normalisation over channels that the plan
-    cuts runs over those that stay.
+    cuts runs over those that stay, and any other reduction over zeros for those that go.
 
     Args:
         model: The original.
@@ -55,6 +56,7 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
     ]
     twin = _rewrite(model, [*makers, *readers], mask, centred=True)
     restrict_statistics(twin, model, plan)
+    zero_reductions(twin, model, plan)
     return twin
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from onnx import helper
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.couple.shuffles import Shuffle
@@ -68,6 +69,7 @@ class _Mender:
         self.attributes: dict[int, dict[str, Any]] = {}
         self.inputs: dict[tuple[int, int], AnyArray] = {}
         self.masked: dict[tuple[int, int], tuple[BoolArray, AnyArray]] = {}
+        self.behind: dict[int, tuple[str, AnyArray]] = {}
 
     def run(self) -> Patch:
         for node in self.coupling.walk.graph.nodes:
@@ -80,6 +82,7 @@ class _Mender:
             masked=self.masked,
             dims=self._dims(),
             gathers=self.gathers,
+            behind=self.behind,
         )
 
     def _gathers(self) -> dict[int, Gather]:
@@ -117,6 +120,11 @@ class _Mender:
                 self.attributes[node.index] = mend.attributes
             self.inputs.update({(node.index, i): value for i, value in mend.inputs.items()})
             self.masked.update({(node.index, i): value for i, value in mend.masked.items()})
+            if mend.behind is not None:
+                elem_type = self.coupling.walk.walker.types[node.outputs[0]]
+                dtype = helper.tensor_dtype_to_np_dtype(elem_type)
+                op_type, number = mend.behind
+                self.behind[node.index] = (op_type, np.array(number, dtype))
         for walker, original in zip(
             self.walkers, (self.coupling.walk.walker, self.coupling.walk.shadow), strict=True
         ):

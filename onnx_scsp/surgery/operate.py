@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from onnx_scsp.couple import Coupling, quantised_reader
+from onnx_scsp.couple import Coupling, unmergeable
 from onnx_scsp.couple.cover import first_unmet
 from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.patch import apply_patch
 from onnx_scsp.ops.rule import RuleTable
 from onnx_scsp.surgery.cut import cut_tensors, kept_units
 from onnx_scsp.surgery.mend import mend_graph
-from onnx_scsp.types import ChannelGroup, Member, PrunePlan
+from onnx_scsp.types import ChannelGroup, Member, PrunePlan, Reduction
 
 
 def operate(
@@ -61,10 +61,10 @@ def check_plan(coupling: Coupling, plan: PrunePlan, *, same_graph: bool = False)
             )
     for cut in plan.cuts:
         group = known[cut.group]
-        if cut.absorbed_by and (reader := quantised_reader(coupling, group.members)):
+        if cut.absorbed_by and (why := unmergeable(coupling, group)):
             raise PlanError(
-                f"group {cut.group}: no unit can take over another, because '{reader}', which "
-                "reads them, is quantised; leave 'absorbed_by' empty"
+                f"group {cut.group}: no unit can take over another, because {why}; leave "
+                "'absorbed_by' empty"
             )
         for removed, survivor in cut.absorbed_by.items():
             if group.profile[removed] != group.profile[survivor]:
@@ -91,6 +91,14 @@ def _same_group(ours: ChannelGroup, theirs: ChannelGroup) -> bool:
         and np.array_equal(ours.profile, theirs.profile)
         and len(ours.members) == len(theirs.members)
         and all(map(_same_member, ours.members, theirs.members))
+        and len(ours.reductions) == len(theirs.reductions)
+        and all(map(_same_reduction, ours.reductions, theirs.reductions))
+    )
+
+
+def _same_reduction(ours: Reduction, theirs: Reduction) -> bool:
+    return (ours.value, ours.axis, ours.use) == (theirs.value, theirs.axis, theirs.use) and bool(
+        np.array_equal(ours.units, theirs.units)
     )
 
 

@@ -171,7 +171,7 @@ def reduction(op_type: str, axes: list[int]) -> Case:
         return str(n.op("Mul", y, n.positive(1, CHANNELS, 1, 1)) if 1 in axes else y)
 
     kind = "channels" if 1 in axes else "positions"
-    held = MIXES if 1 in axes else None
+    held = MIXES if 1 in axes and op_type in ("ReduceProd", "ReduceLogSumExp") else None
     return Case(f"{op_type}-over-{kind}", op_type, fragment, held, 18)
 
 

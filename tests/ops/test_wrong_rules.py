@@ -104,6 +104,7 @@ SABOTEURS: dict[str, Saboteur] = {
     "forgets members": losing("members"),
     "forgets equalities": losing("equalities"),
     "forgets ties": losing("ties"),
+    "forgets reductions": losing("reductions"),
     "forgets balances": losing("balances"),
     "forgets freezes": losing("freezes"),
     "rolls its labels": emitting(rolled),
@@ -149,7 +150,16 @@ def _same(a: Coupling, b: Coupling) -> bool:
         a.activations.keys() == b.activations.keys()
         and all(np.array_equal(a.activations[n], b.activations[n]) for n in a.activations)
         and _members(a) == _members(b)
+        and _reductions(a) == _reductions(b)
     )
+
+
+def _reductions(coupling: Coupling) -> list[object]:
+    return [
+        (group.id, r.value, r.axis, r.use, r.units.tolist())
+        for group in coupling.map.groups
+        for r in group.reductions
+    ]
 
 
 def _members(coupling: Coupling) -> list[object]:
