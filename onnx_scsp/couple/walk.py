@@ -167,7 +167,9 @@ def _visit(
     incoming = [name for name in (*node.inputs, *node.captured) if name in facts.activations]
     rule = rules.get((node.domain, node.op_type))
     if not incoming:
-        if _makes_data(node, constants, walker):
+        if rule is not None and _spreads_constant(node, constants, walker):
+            rule.couple(site)
+        elif _makes_data(node, constants, walker):
             site.emit_frozen(FreezeReason.NO_PRODUCER, "makes values from no channels")
         return
     if all(name in walker.values or not name for name in node.outputs):
@@ -201,6 +203,17 @@ def _why_no_rule(node: NodeView) -> str:
         "of the file can be inlined with onnx.inliner instead)"
         if node.domain
         else f"operator {node.op_type} has no rule (docs/coupling.md shows how to add one)"
+    )
+
+
+def _spreads_constant(node: NodeView, constants: Constants, walker: Walker) -> bool:
+    """Whether stored real numbers are repeated as often as the run demands."""
+    return (
+        (node.domain, node.op_type) == ("", "Expand")
+        and node.inputs[0] in constants
+        and constants.is_float(constants.source(node.inputs[0]).name)
+        and node.outputs[0] not in constants
+        and node.outputs[0] in walker.shapes
     )
 
 

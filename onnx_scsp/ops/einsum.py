@@ -2,7 +2,8 @@
 
 With one activation and one constant, a letter that both share and that is summed away is the
 constant's input axis; one that only the constant has is its filter axis; one that both share and
-keep scales. Between two activations, letters that are summed away must not carry channels.
+keep scales. Between two activations, a letter that is summed away carries channels of both, which
+go together, or of neither.
 """
 
 from __future__ import annotations
@@ -136,6 +137,10 @@ def _activations(site: Site, letters: Letters) -> None:
     varying = [_varying(site, letters, index) for index in (0, 1)]
     shared = set(letters.operands[0]) & set(letters.operands[1])
     total = _total(site, letters)
+    summed = (varying[0] & varying[1]) - set(letters.out)
+    if len(summed) == 1 and (varying[0] | varying[1]) - summed <= shared and site.is_float(0):
+        _summed_pair(site, letters, summed.pop())
+        return
     free = [letters_ - shared for letters_ in varying]
     outer = (free[0] and varying[1]) or (free[1] and varying[0])
     if outer or (varying[0] | varying[1]) - set(letters.out):
@@ -155,6 +160,17 @@ def _activations(site: Site, letters: Letters) -> None:
     vector = site.vector(x, max(x.varying, default=len(x.shape) - 1))
     site.cost(total / vector.size, vector)
     site.emit(placed[carrier])
+
+
+def _summed_pair(site: Site, letters: Letters, letter: str) -> None:
+    """Entry i of one operand meets entry i of the other; what goes counts as zero."""
+    left, right = (site.vector(site.x(i), letters.operands[i].index(letter)) for i in (0, 1))
+    site.tie(left, right)
+    site.reduces(0, letters.operands[0].index(letter), left)
+    site.cost(_total(site, letters) / left.size, left)
+    label = site.fresh(1)
+    site.freeze(label, FreezeReason.MIXES_CHANNELS, "a product over channels")
+    site.emit(label)
 
 
 def _varying(site: Site, letters: Letters, index: int) -> set[str]:

@@ -90,6 +90,9 @@ def _transpose(site: Site) -> None:
 
 def _expand(site: Site) -> None:
     """Entries along an axis that grows from 1 are new slots: they may go with their neighbours."""
+    if site.is_const(0):
+        _expand_constant(site)
+        return
     if block_unknown(site, 1):
         return
     x, shape = site.x(0), site.out_shape()
@@ -103,6 +106,20 @@ def _expand(site: Site) -> None:
         site.emit(free.reshape(1, -1, *(1,) * (len(shape) - 2)))
     else:
         site.emit(labels)
+
+
+def _expand_constant(site: Site) -> None:
+    """One stored row for every sample (a class token): its entries may go with what they join."""
+    axes = [axis for axis, size in enumerate(site.shape(0)) if size > 1]
+    if len(axes) != 1:
+        site.emit_frozen(FreezeReason.NO_PRODUCER, "expands a constant")
+        return
+    rank, own = len(site.out_shape()), len(site.shape(0))
+    labels = site.fresh(site.shape(0)[axes[0]])
+    site.scales(0, axes[0], labels)
+    view = [1] * rank
+    view[axes[0] + rank - own] = labels.size
+    site.emit(labels.reshape(view))
 
 
 def _mend_target(mend: Mend) -> None:

@@ -1,4 +1,10 @@
-"""Gemm and MatMul: with a constant weight they make and read channels; without, they contract."""
+"""Gemm and MatMul: with a constant weight they make and read channels; without, they contract.
+
+Where two activations carry channels on the axis that their product sums over (queries and keys),
+entry i of one and entry i of the other go together; the products that stay are the sum over all,
+with zeros for what went. Where only one carries channels, on an axis that survives (values), they
+pass. Channels may lie on axes of the batch as well (heads): the same entries go in each.
+"""
 
 from __future__ import annotations
 
@@ -67,12 +73,15 @@ def _matmul_activations(site: Site) -> None:
     if min(rank_a, rank_b) < 2:
         block(site, "one operand is a vector")
         return
-    places_a = {axis - rank_a for axis in a.varying}
-    places_b = {axis - rank_b for axis in b.varying}
-    if not places_a and places_b == {-1}:
+    # of the two last axes; labels on axes of the batch are tied along them
+    places_a = {axis - rank_a for axis in a.varying} & {-1, -2}
+    places_b = {axis - rank_b for axis in b.varying} & {-1, -2}
+    if not a.varying and places_b == {-1}:
         _pass_through(site, b, a, -1)
-    elif not places_b and places_a == {-2}:
+    elif not b.varying and places_a == {-2}:
         _pass_through(site, a, b, -2)
+    elif places_a == {-1} and places_b == {-2} and site.is_float(0):
+        _contract(site, a, b)
     else:
         block(site, "both operands carry channels on axes that the product mixes")
         site.cost(float(np.prod(site.out_shape())) * a.shape[-1])
@@ -89,6 +98,17 @@ def _pass_through(site: Site, carrier: Labelled, other: Labelled, place: int) ->
     site.emit(labels.reshape(view))
 
 
+def _contract(site: Site, a: Labelled, b: Labelled) -> None:
+    """Entry i of the last axis of one meets entry i of the last but one of the other."""
+    left, right = site.vector(a, -1), site.vector(b, -2)
+    site.tie(left, right)
+    site.reduces(0, -1, left)
+    site.cost(float(np.prod(site.out_shape())), left)
+    label = site.fresh(1)
+    site.freeze(label, FreezeReason.MIXES_CHANNELS, "a product over channels")
+    site.emit(label)
+
+
 def _contracted(site: Site) -> int:
     return site.shape(0)[0 if site.attr("transA", 0) else -1]
 
@@ -98,6 +118,6 @@ RULES = (
     OpRule(
         ("MatMul",),
         _matmul,
-        "a constant operand is a weight; channels that two activations contract stay",
+        "a constant operand is a weight; channels that two activations sum over go together",
     ),
 )

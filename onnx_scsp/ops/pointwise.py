@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
 from onnx_scsp.types import FreezeReason
@@ -119,9 +120,26 @@ def _with_constant(site: Site, x: Labelled, index: int) -> Labelled:
     return Labelled(shape, x.labels)
 
 
+def _mend_numbers(mend: Mend) -> None:
+    """A number made from a cut size (the root of a width, say) stays what it was."""
+    for index, name in enumerate(mend.node.inputs):
+        before, known = mend.before.get(name), mend.known(index)
+        if before is None or known is None or known.value.shape != before.shape:
+            continue  # data, or a constant that was cut
+        if known.static.all() and not np.array_equal(known.value, before):
+            mend.inputs[index] = before
+
+
 RULES = (
     OpRule(_HOMOGENEOUS, _unary, "elementwise; commutes with a positive factor"),
     OpRule(_CURVED, _curved_unary, "elementwise"),
-    OpRule(_LINEAR_NARY, _nary, "elementwise with broadcasting; ties operands, constants scale"),
-    OpRule(_CURVED_NARY, _curved_nary, "elementwise with broadcasting; constants scale"),
+    OpRule(
+        _LINEAR_NARY,
+        _nary,
+        "elementwise with broadcasting; ties operands, constants scale",
+        _mend_numbers,
+    ),
+    OpRule(
+        _CURVED_NARY, _curved_nary, "elementwise with broadcasting; constants scale", _mend_numbers
+    ),
 )

@@ -198,7 +198,7 @@ def _gather(site: Site) -> None:
         site.emit(x.labels.reshape(shape))
         return
     indices = site.value(1)
-    if indices is None or indices.ndim != 1:
+    if indices is None or indices.ndim > 1:
         detail = "picks channels by an index that the cut cannot follow"
         site.freeze(x.labels, FreezeReason.DYNAMIC_VALUE, detail)
         site.emit_frozen(FreezeReason.DYNAMIC_VALUE, detail)
@@ -217,7 +217,9 @@ def _mend_gather(mend: Mend) -> None:
         return
     indices = before % kept.size
     places = np.cumsum(kept) - 1
-    mend.inputs[1] = places[indices[kept[indices]]].astype(before.dtype)
+    if indices.ndim:
+        indices = indices[kept[indices]]
+    mend.inputs[1] = places[indices].astype(before.dtype)
 
 
 # ---- Pad ------------------------------------------------------------------------------------

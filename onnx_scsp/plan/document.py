@@ -229,9 +229,7 @@ def _read_reduction(entry: Mapping[str, Any], n_units: int, where: str) -> Reduc
     node, _, place = use.partition(":")
     if not (node.isdecimal() and place.isdecimal()):
         raise PlanError(f"{where}: '{use}' is no 'node:input' place")
-    return Reduction(
-        str(entry["value"]), _integer(entry["axis"], where), read_only(units), use
-    )
+    return Reduction(str(entry["value"]), _integer(entry["axis"], where), read_only(units), use)
 
 
 def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:

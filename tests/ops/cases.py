@@ -10,6 +10,7 @@ from typing import Any
 
 from net_builder import Net
 from onnx import TensorProto
+from ops.attention_cases import ATTENTION
 from ops.case import CHANNELS, MIXES, Case, Fragment, bounded, cast, other, positive
 from ops.contrib_cases import CONTRIB
 from ops.more_cases import MORE
@@ -355,6 +356,7 @@ CASES = [
     *MOVING,
     *WINDOWS,
     *PRODUCTS,
+    *ATTENTION,
     *MORE,
     *CONTRIB,
     *QUANTISED,

@@ -96,7 +96,7 @@ CONTRIB = [
     contrib("FusedMatMul", fused_matmul()),
     contrib("TransposeMatMul", fused_matmul("TransposeMatMul")),
     Case("contrib-FusedMatMul-first", "FusedMatMul", fused_matmul_first, domain=MICROSOFT),
-    Case("contrib-FusedMatMul-scores", "FusedMatMul", fused_scores, MIXES, domain=MICROSOFT),
+    Case("contrib-FusedMatMul-scores", "FusedMatMul", fused_scores, domain=MICROSOFT),
     contrib("Gelu", between_rows("Gelu")),
     contrib("QuickGelu", between_rows("QuickGelu", alpha=1.7)),
     contrib("BiasGelu", between_rows("BiasGelu", weight(CHANNELS))),

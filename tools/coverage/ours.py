@@ -7,6 +7,7 @@ from typing import Any
 
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
+from onnx_scsp.ops import RULES, approximating
 from tools.coverage.holding import causes
 
 RATIO = 0.5
@@ -19,17 +20,19 @@ def count(path: Path) -> tuple[int, int]:
     return found.macs, found.params
 
 
-def prune(path: Path, output: Path) -> dict[str, Any]:
+def prune(path: Path, output: Path, *, approximate: bool = False) -> dict[str, Any]:
     """Cuts a file and says what came of it.
 
     Args:
         path: Input file.
         output: Scratch output file.
+        approximate: Whether normalisations over channels are cut, too.
 
     Returns:
         The figures of a record.
     """
-    coupling = find_coupling(onnx_scsp.load(path))
+    rules = approximating(RULES) if approximate else RULES
+    coupling = find_coupling(onnx_scsp.load(path), rules=rules)
     found = coupling.map
     record: dict[str, Any] = {
         "macs": found.macs,
@@ -39,7 +42,9 @@ def prune(path: Path, output: Path) -> dict[str, Any]:
         "prunable_layers": sum(layer.free > 0 for layer in found.layers),
     }
     # random weights: sample inputs would say nothing, and what can be cut does not depend on them
-    config = onnx_scsp.PruneConfig(target="ratio", value=RATIO, align=1, synthetic=False)
+    config = onnx_scsp.PruneConfig(
+        target="ratio", value=RATIO, align=1, synthetic=False, approximate=approximate
+    )
     try:
         result = onnx_scsp.prune(
             path, output, config, verify_config=onnx_scsp.VerifyConfig(threads=1)
