@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_scsp.couple.shuffles import Shuffle, find_shuffles
-from onnx_scsp.graph.constants import FOLDABLE, Constants
+from onnx_scsp.graph.constants import FLOATS, FOLDABLE, Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import observe_shapes
 from onnx_scsp.graph.shapes import InputSpec, Walker, input_specs
@@ -207,14 +207,12 @@ def _why_no_rule(node: NodeView) -> str:
 
 
 def _spreads_constant(node: NodeView, constants: Constants, walker: Walker) -> bool:
-    """Whether stored real numbers are repeated as often as the run demands."""
-    return (
-        (node.domain, node.op_type) == ("", "Expand")
-        and node.inputs[0] in constants
-        and constants.is_float(constants.source(node.inputs[0]).name)
-        and node.outputs[0] not in constants
-        and node.outputs[0] in walker.shapes
-    )
+    """Whether real numbers are repeated as often as the run demands: a token, a first state."""
+    name = node.outputs[0]
+    if name in constants or name not in walker.shapes or walker.types.get(name) not in FLOATS:
+        return False
+    expands = node.op_type == "Expand" and node.inputs[0] in constants
+    return not node.domain and (expands or node.op_type == "ConstantOfShape")
 
 
 def _makes_data(node: NodeView, constants: Constants, walker: Walker) -> bool:

@@ -122,6 +122,24 @@ def _expand_constant(site: Site) -> None:
     site.emit(labels.reshape(view))
 
 
+def _fill(site: Site) -> None:
+    """One number everywhere: axis 1 has slots that may go with whatever they meet."""
+    shape = site.out_shape()
+    if len(shape) < 2 or shape[1] == 1:
+        site.emit_frozen(FreezeReason.NO_PRODUCER, "makes values from no channels")
+        return
+    site.emit(site.fresh(shape[1]).reshape(1, -1, *(1,) * (len(shape) - 2)))
+
+
+def _mend_fill(mend: Mend) -> None:
+    """Its input spells its shape."""
+    known = mend.known(0)
+    if mend.is_cut() and known is not None:
+        required = np.array(mend.out_shape(), np.int64)
+        old = np.array(mend.old_shapes[mend.node.outputs[0]], np.int64)
+        mend.set_entries(0, required, (required != old) & (required != known.value))
+
+
 def _mend_target(mend: Mend) -> None:
     """Reshape and Expand spell their output shape in input 1 (or in an attribute, opset < 5)."""
     if not mend.is_cut():
@@ -213,6 +231,7 @@ RULES = (
     OpRule(("Flatten", "Squeeze", "Unsqueeze"), _squeeze, "moves labels"),
     OpRule(("Transpose",), _transpose, "moves labels"),
     OpRule(("Expand",), _expand, "an expanded channel axis makes free slots", _mend_target),
+    OpRule(("ConstantOfShape",), _fill, "slots of one number: they go with others", _mend_fill),
     OpRule(("DepthToSpace",), _depth_to_space, "ties the channels that become one block"),
     OpRule(("SpaceToDepth",), _space_to_depth, "ties the channels that come from one"),
     OpRule(("Tile",), _tile, "ties the copies of one channel"),

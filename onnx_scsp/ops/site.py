@@ -301,12 +301,9 @@ class Site:
         others = tuple(a for a in x.varying if a != axis)
         if not others:
             return np.ascontiguousarray(x.along((axis,)).reshape(-1))
-        if axis not in x.varying and x.shape[axis] != 1:
-            self.freeze(
-                x.labels,
-                FreezeReason.NOT_CHANNEL_AXIS,
-                f"channels lie on axis {others[0]}, the operator mixes axis {axis}",
-            )
+        if axis not in x.varying:
+            detail = f"channels lie on axis {others[0]}, the operator mixes axis {axis}"
+            self.freeze(x.labels, FreezeReason.NOT_CHANNEL_AXIS, detail)
             label = self.fresh(1)
             self.freeze(label, FreezeReason.NOT_CHANNEL_AXIS, "not the channel axis")
             return np.repeat(label, x.shape[axis])

@@ -63,10 +63,20 @@ def token(n: Net, x: str) -> str:
     return image_of(n, n.slice(x, [1], [65], [1]))
 
 
+def first_state(n: Net, x: str) -> str:
+    """Zeros as wide as the channels, for as many samples as there are: joined, then mixed."""
+    y = n.op("Squeeze", n.op("GlobalAveragePool", x), n.const([2, 3]))
+    shape = n.op("Concat", n.op("Shape", x, end=1), n.const([CHANNELS]), axis=0)
+    state = n.op("ConstantOfShape", shape, value=numpy_helper.from_array(np.array([0.5], "f4")))
+    y = n.op("Sigmoid", n.op("Add", y, state))
+    return str(n.op("Mul", x, n.op("Unsqueeze", y, n.const([2, 3]))))
+
+
 ATTENTION = [
     Case("MatMul-heads", "MatMul", attention(together=False, from_shape=False)),
     Case("MatMul-heads-of-one", "MatMul", attention(together=True, from_shape=False)),
     Case("Gather-number", "Gather", attention(together=True, from_shape=False)),
     Case("Div-root-of-width", "Div", attention(together=False, from_shape=True)),
     Case("Expand-token", "Expand", token),
+    Case("ConstantOfShape", "ConstantOfShape", first_state),
 ]

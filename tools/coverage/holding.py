@@ -107,8 +107,12 @@ def _reasons(coupling: Coupling) -> dict[str, list[str]]:
 
 
 def _sources(coupling: Coupling) -> dict[str, list[str]]:
-    """Node -> layers whose channels it reads; "" stands for the graph input."""
-    layers = {layer.node for layer in coupling.map.layers}
+    """Node -> layers whose channels it reads; "" stands for the graph input.
+
+    A layer that filters channels one by one hands on those that it reads.
+    """
+    alone = {term.node for term in coupling.costs if len(term.vectors) < 2}
+    layers = {layer.node for layer in coupling.map.layers} - alone
     inputs = {spec.name for spec in coupling.walk.specs}
     made: dict[str, frozenset[str]] = {name: frozenset({""}) for name in inputs}
     found: dict[str, list[str]] = {}
