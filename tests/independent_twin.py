@@ -40,7 +40,6 @@ def compare(original: Path, pruned: Path, plan: Path, seed: int = 5) -> TwinResu
 def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
     """Zeroes in place what reads removed units; returns how many units are removed."""
     removed = 0
-    hidden: list[tuple[str, int, dict[str, Any], np.ndarray]] = []
     made_by = [node.output[0] for node in model.graph.node]  # places count nodes as in the file
     for group in document["groups"]:
         if group["absorbed_by"]:
@@ -61,24 +60,23 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
                 zero = zero_point(model, member["tensor"], array.ndim)
                 masked = zeroed(array, member["axis"], entries, zero)
                 store(model, member["tensor"], masked)
-        for reduction in group.get("reductions", ()):
-            gone_here = np.isin(reduction["units"], sorted(gone))
-            if gone_here.any():
-                node, place = (int(part) for part in reduction["use"].split(":"))
-                hidden.append((made_by[node], place, reduction, gone_here))
         for member in group["members"]:
             if member["role"] == "scales" and gone:
                 stays = ~np.isin(member["units"], sorted(gone))
                 restrict_norms(model, member["tensor"], stays)
-    for entry in hidden:
-        hide(model, *entry)
+    for group in document["groups"]:
+        gone = set(range(group["units"])) - set(group["keep"])
+        for reduction in group.get("reductions", ()):
+            hide(model, made_by, reduction, np.isin(reduction["units"], sorted(gone)))
     return removed
 
 
 def hide(
-    model: onnx.ModelProto, out: str, place: int, reduction: dict[str, Any], gone: np.ndarray
+    model: onnx.ModelProto, made_by: list[str], reduction: dict[str, Any], gone: np.ndarray
 ) -> None:
     """Multiplies what one node runs over with zeros and ones."""
+    number, place = (int(part) for part in reduction["use"].split(":"))
+    out = made_by[number]
     at = next(i for i, node in enumerate(model.graph.node) if out in node.output)
     node = model.graph.node[at]
     rank = len(shape_of(model, reduction["value"]))

@@ -19,10 +19,11 @@ sys.path.insert(0, str(ROOT))  # the tools import each other as tools.coverage
 
 from tools.coverage.catalog import Network, networks  # noqa: E402
 from tools.coverage.driver import Bench  # noqa: E402
+from tools.coverage.equal import normalises, share_of_rival  # noqa: E402
 from tools.coverage.page import render  # noqa: E402
 
 VARIANTS = ("ts", "dy", "ts-bn", "dy-bn")
-TOOLS = ("probe", "ours", "tp", "onnxsim")
+TOOLS = ("probe", "ours", "approximate", "tp", "onnxsim", "equal")
 
 
 def options() -> argparse.Namespace:
@@ -78,7 +79,14 @@ def _measure(bench: Bench, net: Network, variant: str, tools: list[str], *, firs
     if not bench.ensure(net, variant):
         return
     for tool in tools:
-        if tool in ("ours", "probe") or (first and not (tool == "tp" and net.file)):
+        if tool == "approximate":
+            if first and normalises(bench.records.get((net.label, variant, "ours"))):
+                bench.measure(net, variant, tool)
+        elif tool == "equal":
+            share = share_of_rival(bench.records, net.label)
+            if first and share is not None:
+                bench.measure(net, variant, tool, ratio=share)
+        elif tool in ("ours", "probe") or (first and not (tool == "tp" and net.file)):
             bench.measure(net, variant, tool)
 
 

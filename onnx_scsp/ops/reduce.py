@@ -8,7 +8,7 @@ A reduction over channels computes, of those that stay, what it would if the oth
 
 except where a mean is taken back into the channels it is of, by a difference, a quotient or a
 product: that is a normalisation, and they stay. Softmax and the others hold the channels that they
-run over. Where channels vary along the reduced axis and another one (branches beside channels, as in
+run over. Where channels vary along the reduced axis and another one (branches beside channels, in
 selective kernels), whole fibres along the reduced axis go together: then no other fibre notices.
 """
 

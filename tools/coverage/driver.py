@@ -12,6 +12,10 @@ from tools.records import Record, append, read_lines
 from tools.snapshot import snapshot, versions
 
 Key = tuple[str, str, str]
+RATIO = 0.5
+"""Share of channels that every tool is asked to keep."""
+WORSE = 0.02
+"""From this much more of the MACs left, the page asks why."""
 
 
 def key_of(record: Record) -> Key:
@@ -68,14 +72,23 @@ class Bench:
             return False
         return bool(self.measure(net, variant, "export", again=True)["outcome"] == "ok")
 
-    def measure(self, net: Network, variant: str, tool: str, *, again: bool = False) -> Record:
+    def measure(
+        self,
+        net: Network,
+        variant: str,
+        tool: str,
+        *,
+        again: bool = False,
+        ratio: float = RATIO,
+    ) -> Record:
         """Runs one task unless its record is there.
 
         Args:
             net: The network.
             variant: The exported variant.
-            tool: `export`, `probe`, `ours`, `tp` or `onnxsim`.
+            tool: `export`, `probe`, `ours`, `approximate`, `equal`, `tp` or `onnxsim`.
             again: Whether to run it even so.
+            ratio: Share of channels that onnx_scsp is asked to keep.
 
         Returns:
             The record.
@@ -90,6 +103,7 @@ class Bench:
                 "variant": variant,
                 "file": str(self.file(net, variant).resolve()),
                 "scratch": scratch,
+                "ratio": ratio,
             }
             found = self._child.run(task, Path(scratch), "-".join(key))
         record = {"network": key[0], "variant": variant, "tool": tool, **found}

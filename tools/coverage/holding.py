@@ -9,13 +9,15 @@ import numpy as np
 
 from onnx_scsp.couple import CostTerm, Coupling
 from onnx_scsp.surgery.cut import kept_units
-from onnx_scsp.types import BoolArray, Frozen, PrunePlan
+from onnx_scsp.types import BoolArray, Frozen, IntArray, PrunePlan
 
 HALF_OF_BOTH = 0.25  # what a node keeps when both its channel axes are cut to half
 WHOLE = 0.9  # an axis that keeps more than this counts as held
 SHOWN = 8
 _NAMELESS = "held without a reason of its own"
 _LONELY = "units one of a kind (no other occurs in the same places): every kind keeps one"
+_LUMP = "most of its channels are one unit: groups that cross at random balance only together"
+_MOST = 0.5  # of an axis: a unit with more is what holds it
 
 
 def causes(coupling: Coupling, plan: PrunePlan | None) -> dict[str, Any]:
@@ -45,7 +47,11 @@ def causes(coupling: Coupling, plan: PrunePlan | None) -> dict[str, Any]:
         if excess <= 0:
             continue
         found = _blame(term, keep, reasons, sources)
-        if found == [_NAMELESS] and any(lonely[units[units >= 0]].any() for units in term.vectors):
+        if found == [_NAMELESS] and any(_has_lump(units, keep) for units in term.vectors):
+            found = [_LUMP]
+        elif found == [_NAMELESS] and any(
+            lonely[units[units >= 0]].any() for units in term.vectors
+        ):
             found = [_LONELY]
         for cause in found:
             shares[cause] += excess / len(found)  # type: ignore[assignment]
@@ -78,6 +84,15 @@ def _blame(
     if not found and "" in sources.get(term.node, []):
         return ["reads the graph input"]
     return sorted(set(found)) or [_NAMELESS]
+
+
+def _has_lump(units: IntArray, keep: BoolArray) -> bool:
+    """Whether one unit that stays has most of an axis' entries."""
+    owned = units[units >= 0]
+    if not owned.size:
+        return False
+    count = np.bincount(owned)
+    return bool(keep[int(count.argmax())] and count.max() > _MOST * units.size)
 
 
 def _lonely(coupling: Coupling) -> BoolArray:

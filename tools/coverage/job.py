@@ -19,7 +19,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     """Carries out one task.
 
     Args:
-        task: `tool`, `network` (fields of a Network), `variant`, `file` and `scratch`.
+        task: `tool`, `network` (fields of a Network), `variant`, `file`, `scratch` and `ratio`.
 
     Returns:
         The record, without what the driver adds.
@@ -28,7 +28,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     path, scratch = Path(task["file"]), Path(task["scratch"])
     start = time.perf_counter()
     try:
-        record = _measure(task["tool"], net, task["variant"], path, scratch)
+        record = _measure(task, net, path, scratch)
     except Exception as error:
         traceback.print_exc()  # into the task's log
         first = str(error).strip().split("\n")[0]
@@ -38,7 +38,8 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _measure(tool: str, net: Network, variant: str, path: Path, scratch: Path) -> dict[str, Any]:
+def _measure(task: dict[str, Any], net: Network, path: Path, scratch: Path) -> dict[str, Any]:
+    tool, variant = task["tool"], task["variant"]
     if tool == "export":
         zoo = importlib.import_module("tools.coverage.zoo")
         _single_thread()
@@ -46,9 +47,10 @@ def _measure(tool: str, net: Network, variant: str, path: Path, scratch: Path) -
         zoo.export(net, variant, partial)
         partial.replace(path)
         return {"outcome": "ok", "bytes": path.stat().st_size}
-    if tool == "ours":
+    if tool in ("ours", "approximate", "equal"):
         ours = importlib.import_module("tools.coverage.ours")
-        found: dict[str, Any] = ours.prune(path, scratch / "ours.onnx")
+        options = {"approximate": tool == "approximate", "ratio": task["ratio"]}
+        found: dict[str, Any] = ours.prune(path, scratch / "ours.onnx", **options)
         return found
     if tool == "probe":
         looked: dict[str, Any] = importlib.import_module("tools.coverage.probe").probe(path)

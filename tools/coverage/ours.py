@@ -8,25 +8,34 @@ from typing import Any
 import onnx_scsp
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.ops import RULES, approximating
+from tools.coverage.driver import RATIO
 from tools.coverage.holding import causes
+from tools.coverage.widths import Widths, widths_kept
 
-RATIO = 0.5
 ORACLES = ("masked twin", "permutation")
 
 
 def count(path: Path) -> tuple[int, int]:
     """MACs and float parameters of a file, by onnx_scsp's counter."""
+    return census(path)[:2]
+
+
+def census(path: Path) -> tuple[int, int, Widths]:
+    """The same, and the filters of every layer."""
     found = onnx_scsp.find_groups(onnx_scsp.load(path))
-    return found.macs, found.params
+    return found.macs, found.params, {layer.node: layer.channels for layer in found.layers}
 
 
-def prune(path: Path, output: Path, *, approximate: bool = False) -> dict[str, Any]:
+def prune(
+    path: Path, output: Path, *, approximate: bool = False, ratio: float = RATIO
+) -> dict[str, Any]:
     """Cuts a file and says what came of it.
 
     Args:
         path: Input file.
         output: Scratch output file.
         approximate: Whether normalisations over channels are cut, too.
+        ratio: Share of channels that is to stay.
 
     Returns:
         The figures of a record.
@@ -43,7 +52,7 @@ def prune(path: Path, output: Path, *, approximate: bool = False) -> dict[str, A
     }
     # random weights: sample inputs would say nothing, and what can be cut does not depend on them
     config = onnx_scsp.PruneConfig(
-        target="ratio", value=RATIO, align=1, synthetic=False, approximate=approximate
+        target="ratio", value=ratio, align=1, synthetic=False, approximate=approximate
     )
     try:
         result = onnx_scsp.prune(
@@ -64,5 +73,11 @@ def prune(path: Path, output: Path, *, approximate: bool = False) -> dict[str, A
         "largest_error": max(oracles, default=None),
         "oracles": {c.name: c.value for c in checks if c.limit is not None},
         "stages": dict(result.seconds),
+        "ratio": ratio,
+        **widths_kept(
+            {node: old for node, (old, _) in result.layers.items()},
+            {node: new for node, (_, new) in result.layers.items()},
+            ratio,
+        ),
         **causes(coupling, result.plan),
     }

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.coverage.catalog import Network
-from tools.coverage.ours import RATIO, count
+from tools.coverage.driver import RATIO
+from tools.coverage.ours import census
 from tools.coverage.probe import run
+from tools.coverage.widths import widths_kept
 from tools.modules import output_layers, tensors
 
 
@@ -46,10 +48,11 @@ def torch_pruning(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
     if got != expected:
         return {"outcome": "wrong", "error": f"outputs {expected} became {got}"[:300]}
     zoo.export_script(model, inputs, out, folded=True)
-    before, after = count(path)[0], count(out)[0]
+    (before, _, wide), (after, _, narrow) = census(path), census(out)
     same = [list(value.shape) for value in run(out)] == expected
     problem = {} if same else {"outcome": "wrong", "error": "the exported module's outputs differ"}
-    return _result(before, after) | {"params_left": params(model) / max(owned, 1)} | problem
+    left = {"params_left": params(model) / max(owned, 1)} | widths_kept(wide, narrow, RATIO)
+    return _result(before, after) | left | problem
 
 
 def params(model: Any) -> int:
@@ -82,8 +85,9 @@ def onnxsim(net: Network, path: Path, scratch: Path) -> dict[str, Any]:
         return {"outcome": "wrong", "error": f"the result does not run: {error}"[:300]}
     if [a.shape for a in expected] != [a.shape for a in got]:
         return {"outcome": "wrong", "error": "the shapes of the outputs change"}
-    (before, owned), (after, left) = count(path), count(out)
-    return _result(before, after) | {"params_left": left / max(owned, 1)}
+    (before, owned, wide), (after, left, narrow) = census(path), census(out)
+    shares = widths_kept(wide, narrow, RATIO)
+    return _result(before, after) | {"params_left": left / max(owned, 1)} | shares
 
 
 def _result(before: int, after: int) -> dict[str, Any]:
