@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import InferenceSession, open_variant, run_session
 from onnx_scsp.graph.view import GraphView
+from onnx_scsp.graph.zeroing import Zeroed, zero_entries
 from onnx_scsp.types import AnyArray
 
 Values = dict[str, AnyArray]
@@ -106,6 +108,8 @@ def _segment(
 class Runner:
     """Runs one segment with given weights; the session opens at the first batch.
 
+    Where something is `zeroed`, its nodes see zeros for what a cut removes.
+
     Vectors of whole numbers keep their length: as sizes of a Resize, say, the runtime wants to know
     how many there are. Should one change, the session opens anew.
     """
@@ -117,8 +121,10 @@ class Runner:
         extra: Sequence[str],
         proto: onnx.ModelProto,
         threads: int,
+        zeroed: Mapping[tuple[str, int], Zeroed] = MappingProxyType({}),
     ) -> None:
         self._model = model
+        self._zeroed = zeroed
         self.segment = segment
         self._threads = threads
         self._wanted = list(dict.fromkeys((*segment.outputs, *extra)))
@@ -144,6 +150,7 @@ class Runner:
         part.functions.extend(self._proto.functions)
         part.graph.name = "segment"
         part.graph.node.extend(graph.node[index] for index in self.segment.nodes)
+        zero_entries(part, self._zeroed)
         needed = set(self.segment.constants)
         part.graph.initializer.extend(t for t in graph.initializer if t.name in needed)
         for name, array in feeds.items():

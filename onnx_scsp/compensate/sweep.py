@@ -41,7 +41,7 @@ from onnx_scsp.observe.statistics import (
     targets_by_group,
 )
 from onnx_scsp.observe.weights import WorkingCopy
-from onnx_scsp.surgery.cut import masked_readers
+from onnx_scsp.surgery.cut import masked_readers, masked_reductions
 from onnx_scsp.types import AnyArray, BoolArray, FloatArray
 
 SHELF_BYTES = 1 << 30
@@ -145,6 +145,7 @@ def layers_behind(coupling: Coupling, keep: BoolArray) -> list[Linear]:
         return []
     layers = linear_layers(coupling)
     first = [layer.y for layer in layers if not kept_inputs(coupling, layer, keep).all()]
+    first += [output for output, _ in masked_reductions(coupling, keep)]
     changed = downstream(graph, first)
     return [layer for layer in layers if layer.y in changed and layer.bias]
 
@@ -174,6 +175,7 @@ class Sweep:
         self.copy = WorkingCopy(coupling.model, coupling.walk.constants)
         for name, array in readers.items():
             self.copy.set(name, array)
+        self.zeroed = masked_reductions(coupling, keep)
         self.fits: list[LayerFit] = []
 
     def run(
@@ -211,7 +213,8 @@ class Sweep:
 
     def runner(self, segment: Segment, proto: onnx.ModelProto, *extra: str) -> Runner:
         """Runs a segment of one of the two networks."""
-        return Runner(self.coupling.model, segment, extra, proto, self.threads)
+        zeroed = self.zeroed if proto is self.copy.proto else {}
+        return Runner(self.coupling.model, segment, extra, proto, self.threads, zeroed)
 
     def _advance(self, shelf: Shelf, runner: Runner) -> None:
         for number in range(len(shelf)):

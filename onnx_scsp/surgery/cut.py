@@ -13,6 +13,7 @@ import numpy as np
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.graph.patch import Patch
+from onnx_scsp.graph.zeroing import Zeroed
 from onnx_scsp.types import AnyArray, BoolArray, IntArray, PrunePlan, Role
 
 Takeover = tuple[int, int, float]
@@ -119,6 +120,31 @@ def masked_readers(
             array = np.where(gone.reshape(shape), zero, array).astype(array.dtype)
             masked[name] = array
     return masked
+
+
+def masked_reductions(coupling: Coupling, keep: BoolArray) -> dict[tuple[str, int], Zeroed]:
+    """What nodes that run over channels without a weight see of the cut, before anything shrinks.
+
+    Args:
+        coupling: The model's groups.
+        keep: Units that stay.
+
+    Returns:
+        (First output of a node, input place) -> entries that it sees as they are, others as zero.
+    """
+    nodes = coupling.walk.graph.nodes
+    places: dict[tuple[str, int], Zeroed] = {}
+    for group in coupling.map.groups:
+        for reduction in group.reductions:
+            number, place = (int(part) for part in reduction.use.split(":"))
+            units = np.where(reduction.units < 0, -1, reduction.units + coupling.offsets[group.id])
+            stays = _stays(units, keep)
+            key = (nodes[number].outputs[0], place)
+            if key in places:
+                stays = stays & places[key].stays
+            if not stays.all():
+                places[key] = Zeroed(reduction.axis, stays)
+    return places
 
 
 def _merge_parts(

@@ -19,6 +19,7 @@ from onnx_scsp.compensate.segments import Runner, Shelf, alive_after, cut_graph
 from onnx_scsp.compensate.sweep import layers_to_refit
 from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.graph.session import open_variant, run_session
+from onnx_scsp.surgery.cut import masked_reductions
 
 Values = dict[str, np.ndarray]
 BIG = 1 << 30
@@ -295,3 +296,37 @@ def test_an_empty_piece_makes_nothing() -> None:
     walk = coupling.walk
     empty = cut_graph(walk.graph, walk.constants, [0])[0]
     assert Runner(coupling.model, empty, [], coupling.model.proto, 1)({}) == {}
+
+
+def test_a_mean_sees_zeros_for_what_goes() -> None:
+    n, x = image()
+    wide = n.block(x, 8)
+    mean = n.op("ReduceMean", wide, axes=[1])
+    n.channels[mean] = 1
+    y = n.op("Mul", wide, n.op("Sigmoid", n.conv(mean, 1)))
+    n.channels[y] = 8
+    coupling = coupling_of(n.build(n.head(n.block(y, 6)), output_shape=["N", 5]))
+    keep = np.ones(coupling.n_units, bool)
+    units = coupling.activations[wide].reshape(-1)
+    keep[units[[1, 4, 5]]] = False
+    stays = keep[units].reshape(1, -1, 1, 1)
+    (segment,) = cut_graph(coupling.walk.graph, coupling.walk.constants, [])[-1:]
+    feeds = feeds_of(coupling, 3, 0)
+    zeroed = masked_reductions(coupling, keep)
+    run = Runner(coupling.model, segment, [mean, wide], coupling.model.proto, 1, zeroed)
+    found = run(feeds)
+    expected = np.where(stays, found[wide], 0.0).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(found[mean], expected, rtol=1e-5, atol=1e-6)
+    whole_mean = found[wide].mean(axis=1, keepdims=True)
+    assert np.abs(whole_mean - expected).max() > 0.01
+
+
+def test_a_layer_behind_a_mean_that_loses_channels_is_repaired() -> None:
+    n, x = image()
+    mean = n.op("ReduceMean", n.block(x, 8), axes=[1])
+    n.channels[mean] = 1
+    behind = n.conv(mean, 6)
+    coupling = coupling_of(n.build(n.head(n.relu(behind)), output_shape=["N", 5]))
+    keep = np.ones(coupling.n_units, bool)
+    keep[: coupling.map.groups[0].n_units // 2] = False
+    assert behind in {layer.y for layer in layers_to_refit(coupling, keep)}
