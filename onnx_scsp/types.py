@@ -100,7 +100,8 @@ class Member:
 class Reduction:
     """A node that runs over channels of a group without a weight: a mean, a maximum, a product.
 
-    What goes counts as zero there. No unit of the group can take over another.
+    What goes counts as zero there, or (`restricted`) does not count. No unit of the group can take
+    over another.
 
     Attributes:
         value: Name of the activation.
@@ -108,12 +109,14 @@ class Reduction:
         units: int array of shape (axis length,); the group's unit that owns each entry, -1 for
             entries that are not of this group.
         use: The `node:input` place that reads the activation.
+        restricted: Whether the node runs over what stays alone (`--approximate`).
     """
 
     value: str
     axis: int
     units: IntArray
     use: str
+    restricted: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

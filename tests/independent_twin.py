@@ -75,10 +75,15 @@ def hide(
     model: onnx.ModelProto, made_by: list[str], reduction: dict[str, Any], gone: np.ndarray
 ) -> None:
     """Multiplies what one node runs over with zeros and ones."""
+    if not gone.any():
+        return
     number, place = (int(part) for part in reduction["use"].split(":"))
     out = made_by[number]
     at = next(i for i, node in enumerate(model.graph.node) if out in node.output)
     node = model.graph.node[at]
+    if reduction.get("restricted", False):
+        compress(model, at, place, reduction["axis"], ~gone)
+        return
     rank = len(shape_of(model, reduction["value"]))
     factor = (~gone).astype(dtype_of(model)).reshape(-1, *(1,) * (rank - reduction["axis"] - 1))
     name, masked = f"{out}_{place}_{at}_factor", f"{out}_{place}_{at}_hidden"
@@ -86,6 +91,28 @@ def hide(
     multiply = helper.make_node("Mul", [node.input[place], name], [masked])
     node.input[place] = masked
     model.graph.node.insert(at, multiply)
+
+
+def compress(model: onnx.ModelProto, at: int, place: int, axis: int, stays: np.ndarray) -> None:
+    """Leaves out what goes; an LRN gets its width back by a product with zeros and ones."""
+    node = model.graph.node[at]
+    out = node.output[0]
+    model.graph.initializer.append(numpy_helper.from_array(stays, f"{out}_stays"))
+    kept = helper.make_node("Compress", [node.input[place], f"{out}_stays"], [f"{out}_rest"])
+    kept.attribute.append(helper.make_attribute("axis", axis))
+    node.input[place] = kept.output[0]
+    if node.op_type == "LRN":
+        spread = np.eye(stays.size, dtype=dtype_of(model))[stays]
+        model.graph.initializer.append(numpy_helper.from_array(spread, f"{out}_spread"))
+        node.output[0] = f"{out}_narrow"
+        back = [
+            helper.make_node("Transpose", [f"{out}_narrow"], [f"{out}_rows"], perm=[0, 2, 3, 1]),
+            helper.make_node("MatMul", [f"{out}_rows", f"{out}_spread"], [f"{out}_wide"]),
+            helper.make_node("Transpose", [f"{out}_wide"], [out], perm=[0, 3, 1, 2]),
+        ]
+        for step, made in enumerate(back):
+            model.graph.node.insert(at + 1 + step, made)
+    model.graph.node.insert(at, kept)
 
 
 def shape_of(model: onnx.ModelProto, name: str) -> tuple[int, ...]:

@@ -33,5 +33,6 @@ def reductions_by_group(
         for group in np.unique(group_of_unit[units[units >= 0]]).tolist():
             mine = (units >= 0) & (group_of_unit[units] == group)
             local = read_only(np.where(mine, units - offsets[group], -1))
-            found.setdefault(group, []).append(Reduction(fact.value, fact.axis, local, fact.use))
+            record = Reduction(fact.value, fact.axis, local, fact.use, fact.restricted)
+            found.setdefault(group, []).append(record)
     return found

@@ -80,6 +80,6 @@ def approximating(rules: RuleTable) -> RuleTable:
     Returns:
         A read-only table.
     """
-    looser = rule_table(norm.APPROXIMATE_RULES)
+    looser = rule_table((*norm.APPROXIMATE_RULES, *reduce.APPROXIMATE_RULES))
     own = {key: rule for key, rule in looser.items() if rules.get(key) is RULES[key]}
     return MappingProxyType({**rules, **own})

@@ -78,6 +78,18 @@ def _over_what_stays(site: Site) -> None:
     site.emit(labels.reshape((1,) * last + (-1,)))
 
 
+def _local(site: Site) -> None:
+    """LRN: whoever stays has the nearest that stay for neighbours."""
+    x = site.x(0)
+    if any(axis != 1 for axis in x.varying):
+        _mixes(site)
+        return
+    labels = site.vector(x, 1)
+    site.reduces(0, 1, labels, restricted=True)
+    site.curve(labels)
+    site.emit(_channel_view(labels, len(x.shape)))
+
+
 def _over_axes(site: Site) -> None:
     """MeanVarianceNormalization (`axes`) and LpNormalization (`axis`)."""
     x = site.x(0)
@@ -128,6 +140,11 @@ APPROXIMATE_RULES = (
         ("LayerNormalization",),
         _over_what_stays,
         "normalises over the channels that stay",
+    ),
+    OpRule(
+        ("LRN",),
+        _local,
+        "normalises over the neighbours that stay",
     ),
 )
 """In place of the rules above, where a result need not be the original with channels masked."""

@@ -31,12 +31,12 @@ _FIRST_BROADCAST = 8
 """Operator set from which Mul, Max and Min take a single number as second operand."""
 
 
-def _reduce(site: Site) -> None:
+def _reduce(site: Site, restricted: bool = False) -> None:
     x = site.x(0)
     axes = _axes(site, len(x.shape))
     labels = None if axes is None else _fibres(site, x, set(axes))
     if axes is not None and labels is None:
-        labels = _over_channels(site, x)
+        labels = _over_channels(site, x, restricted)
     if axes is None or labels is None:
         _mixes(site, x, f"{site.node.op_type} runs over channels")
         return
@@ -44,7 +44,11 @@ def _reduce(site: Site) -> None:
     site.emit(labels if keep else np.squeeze(labels, axis=tuple(axes)))
 
 
-def _over_channels(site: Site, x: Labelled) -> IntArray | None:
+def _reduce_what_stays(site: Site) -> None:
+    _reduce(site, restricted=True)
+
+
+def _over_channels(site: Site, x: Labelled, restricted: bool) -> IntArray | None:
     """The label of a result that all channels went into; None where zeros would change it."""
     op_type = site.node.op_type
     mendable = op_type == "ReduceMean" or op_type in _EXTREMES
@@ -53,10 +57,10 @@ def _over_channels(site: Site, x: Labelled) -> IntArray | None:
         return None
     axis = x.varying[-1]
     channels = site.vector(x, axis)
-    site.reduces(0, axis, channels)
+    site.reduces(0, axis, channels, restricted)
     label = site.fresh(1)
     site.freeze(label, FreezeReason.MIXES_CHANNELS, f"{op_type} runs over channels")
-    if op_type == "ReduceMean":
+    if op_type == "ReduceMean" and not restricted:
         site.facts.means.update(label.tolist())
     return label.reshape((1,) * len(x.shape))
 
@@ -146,3 +150,12 @@ RULES = (
     OpRule(("Softmax", "LogSoftmax", "Hardmax"), _softmax, "over other axes it passes"),
     OpRule(("ArgMax", "ArgMin"), _arg, "over other axes it passes"),
 )
+
+APPROXIMATE_RULES = (
+    OpRule(
+        ("ReduceMean", "ReduceMax", "ReduceMin"),
+        _reduce_what_stays,
+        "runs over the channels that stay",
+    ),
+)
+"""In place of the rules above, where a result need not be the original with channels masked."""

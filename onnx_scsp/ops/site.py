@@ -85,6 +85,7 @@ class ReductionFact:
     value: str
     axis: int
     labels: IntArray
+    restricted: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -329,16 +330,15 @@ class Site:
         """
         self._member(index, axis, Role.READS, labels, across)
 
-    def reduces(self, index: int, axis: int, labels: IntArray) -> None:
-        """Axis `axis` of activation `index` is summed over (or the like): zeros change nothing.
+    def reduces(self, index: int, axis: int, labels: IntArray, restricted: bool = False) -> None:
+        """The node runs over axis `axis` of activation `index`, with zeros for what goes.
 
-        Where they do, the rule mends: the node has to compute what it would if the channels that
-        go were zero.
+        Where they change something, the rule mends. `restricted`: what goes does not count.
         """
         name = self.node.inputs[index]
         axis %= len(self.x(index).shape)
         use = f"{self._origin.index}:{self._places[index]}"
-        self.facts.reductions.append(ReductionFact(use, name, axis, labels))
+        self.facts.reductions.append(ReductionFact(use, name, axis, labels, restricted))
 
     def is_float(self, index: int) -> bool:
         """Whether input `index` holds real numbers."""

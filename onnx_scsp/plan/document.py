@@ -71,6 +71,7 @@ def _reduction(reduction: Reduction) -> dict[str, Any]:
         "axis": reduction.axis,
         "use": reduction.use,
         "units": reduction.units.tolist(),
+        **({"restricted": True} if reduction.restricted else {}),
     }
 
 
@@ -229,7 +230,11 @@ def _read_reduction(entry: Mapping[str, Any], n_units: int, where: str) -> Reduc
     node, _, place = use.partition(":")
     if not (node.isdecimal() and place.isdecimal()):
         raise PlanError(f"{where}: '{use}' is no 'node:input' place")
-    return Reduction(str(entry["value"]), _integer(entry["axis"], where), read_only(units), use)
+    restricted = entry.get("restricted", False)
+    if not isinstance(restricted, bool):
+        raise PlanError(f"{where}: 'restricted' is neither true nor false")
+    axis = _integer(entry["axis"], where)
+    return Reduction(str(entry["value"]), axis, read_only(units), use, restricted)
 
 
 def _read_member(entry: Mapping[str, Any], n_units: int, group: str, name: str) -> Member:

@@ -18,7 +18,7 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Lazy, Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.restrict import restrict_statistics
-from onnx_scsp.proof.zeros import zero_reductions
+from onnx_scsp.proof.zeros import keep_neighbours, zero_reductions
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
 
 Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
@@ -77,7 +77,9 @@ def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
     def permute(array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
         return np.take(array, _source_places(member.units, orders[group.id]), axis=member.axis)
 
-    return _rewrite(model, ((g, m) for g in plan.groups for m in g.members), permute)
+    variant = _rewrite(model, ((g, m) for g in plan.groups for m in g.members), permute)
+    keep_neighbours(variant, model, plan, lambda g, units: _source_places(units, orders[g.id]))
+    return variant
 
 
 def _shuffle(profile: IntArray, rng: np.random.Generator) -> IntArray:

@@ -1,22 +1,24 @@
 """Zeros for what a plan removes, where a node runs over channels without a weight.
 
 A mean, a maximum or a product of two activations has no slices that a twin could set to zero; there
-the entries themselves are. Which ones, the plan says.
+the entries themselves are, or they are left out where the plan says that they do not count.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.view import view
-from onnx_scsp.graph.zeroing import Zeroed, zero_entries
-from onnx_scsp.types import PrunePlan
+from onnx_scsp.graph.zeroing import Zeroed, take, zero_entries
+from onnx_scsp.types import ChannelGroup, IntArray, PrunePlan
 
 
 def zero_reductions(twin: onnx.ModelProto, model: Model, plan: PrunePlan) -> None:
-    """Lets every reduction that the plan touches see zeros for what goes, in place.
+    """Hides what goes from every reduction that the plan touches, in place.
 
     Args:
         twin: A variant of the original; values have the names that they have there.
@@ -34,5 +36,46 @@ def zero_reductions(twin: onnx.ModelProto, model: Model, plan: PrunePlan) -> Non
             if key in places:  # channels of several groups
                 stays = stays & places[key].stays
             if not stays.all():
-                places[key] = Zeroed(reduction.axis, stays)
+                places[key] = Zeroed(reduction.axis, stays, reduction.restricted)
     zero_entries(twin, places)
+
+
+def keep_neighbours(
+    variant: onnx.ModelProto,
+    model: Model,
+    plan: PrunePlan,
+    source: Callable[[ChannelGroup, IntArray], IntArray],
+) -> None:
+    """Lets LRN see permuted channels in their old order, and permutes what it makes, in place.
+
+    Args:
+        variant: The original with its units permuted.
+        model: The original.
+        plan: The plan.
+        source: (Group, units of an axis' entries) -> for each entry the one that moved there.
+    """
+    nodes = view(model.proto).nodes
+    order: dict[str, IntArray] = {}
+    for group in plan.groups:
+        for reduction in group.reductions:
+            node = nodes[int(reduction.use.split(":")[0])]
+            if node.op_type == "LRN":
+                before = order.get(node.outputs[0], np.arange(reduction.units.size))
+                moved: IntArray = source(group, reduction.units)
+                order[node.outputs[0]] = np.where(reduction.units >= 0, moved, before)
+    if not order:
+        return
+    changed: list[onnx.NodeProto] = []
+    for proto in variant.graph.node:
+        out = proto.output[0] if proto.output else ""
+        if out not in order:
+            changed.append(proto)
+            continue
+        in_order = take(proto.input[0], f"{out}__in_order", np.argsort(order[out]), axis=1)
+        proto.input[0] = in_order[-1].output[0]
+        proto.output[0] = f"{out}__inner"
+        changed += [*in_order, proto, *take(proto.output[0], out, order[out], axis=1)]
+    kept = [node.SerializeToString() for node in changed]
+    del variant.graph.node[:]
+    for data in kept:
+        variant.graph.node.add().ParseFromString(data)

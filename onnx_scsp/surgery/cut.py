@@ -143,7 +143,7 @@ def masked_reductions(coupling: Coupling, keep: BoolArray) -> dict[tuple[str, in
             if key in places:
                 stays = stays & places[key].stays
             if not stays.all():
-                places[key] = Zeroed(reduction.axis, stays)
+                places[key] = Zeroed(reduction.axis, stays, reduction.restricted)
     return places
 
 

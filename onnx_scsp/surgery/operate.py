@@ -97,9 +97,10 @@ def _same_group(ours: ChannelGroup, theirs: ChannelGroup) -> bool:
 
 
 def _same_reduction(ours: Reduction, theirs: Reduction) -> bool:
-    return (ours.value, ours.axis, ours.use) == (theirs.value, theirs.axis, theirs.use) and bool(
-        np.array_equal(ours.units, theirs.units)
-    )
+    return (
+        (ours.value, ours.axis, ours.use, ours.restricted)
+        == (theirs.value, theirs.axis, theirs.use, theirs.restricted)
+    ) and np.array_equal(ours.units, theirs.units)
 
 
 def _same_member(ours: Member, theirs: Member) -> bool:

@@ -77,6 +77,35 @@ def after_a_stored_constant(n: Net, x: str) -> str:
     return normalised(n, x)
 
 
+def local(n: Net, x: str) -> str:
+    """LRN between two convolutions, and once more over channels of two layers."""
+    x = n.op("LRN", n.relu(n.conv(x, WIDTH)), size=5, alpha=0.5, bias=1.0, beta=0.75)
+    n.channels[x] = WIDTH
+    return str(n.op("LRN", n.conv(x, WIDTH), size=3, alpha=0.3, bias=1.0, channels=WIDTH))
+
+
+def written_out(n: Net, x: str) -> str:
+    """Means and differences over the channels of a picture, as exporters spell a norm."""
+    x = n.conv(x, WIDTH)
+    centred = n.op("Sub", x, n.op("ReduceMean", x, axes=[1]))
+    spread = n.op("ReduceMean", n.op("Mul", centred, centred), axes=[1])
+    spread = n.op("Sqrt", n.op("Add", spread, n.const(0.01)))
+    y = n.op("Mul", n.op("Div", centred, spread), n.positive(WIDTH, 1, 1))
+    n.channels[y] = WIDTH
+    return str(y)
+
+
+def strongest(n: Net, x: str) -> str:
+    """Largest, smallest and mean channel, as a gate over positions."""
+    x = n.conv(x, WIDTH)
+    seen = [n.op(f"Reduce{kind}", x, axes=[1]) for kind in ("Max", "Min", "Mean")]
+    gate = n.op("Concat", *seen, axis=1)
+    n.channels[gate] = 3
+    y = str(n.op("Mul", x, n.op("Sigmoid", n.conv(gate, 1))))
+    n.channels[y] = WIDTH
+    return y
+
+
 def network(body: Callable[[Net, str], str]) -> onnx.ModelProto:
     n, x = image()
     y = body(n, x)
@@ -88,7 +117,10 @@ def pruned(model: onnx.ModelProto, folder: Path, config: PruneConfig = CONFIG) -
     return prune(folder / "in.onnx", folder / "out.onnx", config, plan_out=folder / "plan.json")
 
 
-@pytest.mark.parametrize("body", [plain, without_bias, convnext, after_a_stored_constant])
+CUT = [plain, without_bias, convnext, after_a_stored_constant, local, written_out, strongest]
+
+
+@pytest.mark.parametrize("body", CUT)
 def test_normalised_channels_go_and_the_independent_twin_agrees(
     body: Callable[[Net, str], str], tmp_path: Path
 ) -> None:
@@ -126,6 +158,48 @@ def test_statistics_over_zeros_are_not_those_of_what_stays(
     monkeypatch.setattr("onnx_scsp.proof.rewrite.restrict_statistics", lambda *_: None)
     with pytest.raises(VerifyError, match="masked twin"):
         pruned(network(plain), tmp_path)
+
+
+@pytest.mark.parametrize("body", [local, written_out, strongest])
+def test_what_goes_has_to_be_left_out_where_it_does_not_count(
+    body: Callable[[Net, str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("onnx_scsp.proof.rewrite.zero_reductions", lambda *_: None)
+    with pytest.raises(VerifyError, match="masked twin"):
+        pruned(network(body), tmp_path)
+
+
+def test_neighbours_have_to_stay_neighbours_when_channels_are_permuted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("onnx_scsp.proof.rewrite.keep_neighbours", lambda *_: None)
+    with pytest.raises(VerifyError, match="permutation"):
+        pruned(network(local), tmp_path)
+
+
+@pytest.mark.parametrize("body", [local, written_out])
+def test_without_the_option_a_normalisation_holds_its_channels(
+    body: Callable[[Net, str], str], tmp_path: Path
+) -> None:
+    result = pruned(network(body), tmp_path, dataclasses.replace(CONFIG, approximate=False))
+    assert result.layers["Conv0"] == (WIDTH, WIDTH)
+    reasons = {f.detail for f in result.plan.frozen if "Conv0" in f.layers}
+    assert any("normalis" in detail for detail in reasons)
+
+
+def test_a_plan_that_says_restricted_wrongly_is_refused(tmp_path: Path) -> None:
+    pruned(network(strongest), tmp_path)
+    document = json.loads((tmp_path / "plan.json").read_text())
+    found = [r for group in document["groups"] for r in group.get("reductions", ())]
+    assert found
+    assert all(r["restricted"] is True for r in found)
+    found[0]["restricted"] = False
+    plan = onnx_scsp.plan_from_json(json.dumps(document))
+    with pytest.raises(PlanError, match="not as the model has it"):
+        prune(tmp_path / "in.onnx", tmp_path / "again.onnx", plan=plan)
+    found[0]["restricted"] = "no"
+    with pytest.raises(PlanError, match="neither true nor false"):
+        onnx_scsp.plan_from_json(json.dumps(document))
 
 
 def test_a_plan_says_how_it_was_made_and_is_carried_out_so(tmp_path: Path) -> None:

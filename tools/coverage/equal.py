@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tools.coverage.driver import WORSE, Key
 from tools.records import Record
 
-_NORMALISES = "normalises over channels"
+_NORMALISES = "normalis"
 
 
 def normalises(record: Record | None) -> bool:
