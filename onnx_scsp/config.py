@@ -63,7 +63,7 @@ class PruneConfig:
         seed: For methods that draw random numbers.
         synthetic: Without sample inputs, choose and repair on synthetic images, where the model
             takes images; else by the weights alone.
-        approximate: Whether LayerNormalization over channels may be cut: its statistics are then
+        approximate: Whether normalisations over channels may be cut: their statistics are then
             those of the channels that stay, and the result is no longer the original with the
             removed channels masked, but the original with them masked there, too.
     """

@@ -106,7 +106,7 @@ ApproximateOpt = Annotated[
     bool,
     typer.Option(
         "--approximate",
-        help="Also cut what LayerNorm normalises over; its statistics are then of what stays.",
+        help="Also cut what LayerNorm or LRN normalises over; statistics are then of what stays.",
     ),
 ]
 SeedOpt = Annotated[int, typer.Option(help="Seed of whatever is random.")]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import independent_twin
 import onnx
+import onnx.inliner
 import onnxruntime
 import pytest
 from net_builder import Net, image
@@ -54,6 +55,20 @@ def test_a_function_of_the_file_holds_what_it_sees(name: str, domain: str, tmp_p
     assert result.layers["Conv0"] == (12, 6)
     assert result.layers["Conv2"] == (10, 10)
     assert {f.reason for f in result.plan.frozen if "Conv2" in f.layers} == {FreezeReason.NO_RULE}
+
+
+@pytest.mark.parametrize("op_type", ["Relu", "CumSum"])
+def test_a_function_written_out_is_followed_as_far_as_its_operators_are(
+    op_type: str, tmp_path: Path
+) -> None:
+    """What the reason advises: `onnx.inliner`."""
+    model = with_function("Block", "pkg.blocks")
+    if op_type == "Relu":
+        (function,) = model.functions
+        del function.node[-1]
+        function.output[:] = ["r"]
+    result = pruned(onnx.inliner.inline_local_functions(model), tmp_path)
+    assert result.layers["Conv2"] == (10, 5 if op_type == "Relu" else 10)
 
 
 def test_obstacles_name_the_macs_at_stake(tmp_path: Path) -> None:

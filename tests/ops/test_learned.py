@@ -146,6 +146,41 @@ def test_instance_normalisation_scales_channels_one_by_one() -> None:
     assert len(members_with(group, Role.SCALES)) == 3
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_windows_that_slide_over_channels_hold_them_by_name(kernel: int) -> None:
+    n, x = image()
+    x = n.conv(x, 8)
+    rows = n.op("Squeeze", n.op("GlobalAveragePool", x), n.const([3]))
+    rows = n.op("Transpose", rows, perm=[0, 2, 1])  # (N, 1, channels)
+    n.channels[rows] = 1
+    weight = n.random(1, 1, kernel)
+    gate = n.op("Conv", rows, weight, pads=[kernel // 2] * 2)
+    gate = n.op("Unsqueeze", n.op("Transpose", gate, perm=[0, 2, 1]), n.const([3]))
+    y = n.op("Mul", x, n.op("Sigmoid", gate))
+    n.channels[y] = 8
+    found = groups_of(n.build(n.head(n.relu(n.conv(y, 6))), output_shape=["N", 5]))
+    reasons = {entry.reason for entry in found.frozen if "Conv0" in entry.layers}
+    assert FreezeReason.NOT_CHANNEL_AXIS in reasons
+    assert FreezeReason.SINGLE_UNIT not in reasons
+
+
+def test_queries_and_keys_are_one_group_of_widths_and_values_another() -> None:
+    n, x = image()
+    tokens = n.op("Transpose", n.op("Reshape", n.conv(x, 6), n.const([0, 0, 64])), perm=[0, 2, 1])
+    q, k, v = (n.op("MatMul", tokens, n.random(6, 10, fan_in=6)) for _ in range(3))
+    made = [node.name for node in n.nodes if node.op_type == "MatMul"]
+    seen = n.op("Softmax", n.op("MatMul", q, n.op("Transpose", k, perm=[0, 2, 1])))
+    y = n.op("Transpose", n.op("MatMul", seen, v), perm=[0, 2, 1])
+    y = n.op("Reshape", y, n.const([0, 0, 8, 8]))
+    n.channels[y] = 10
+    found = groups_of(n.build(n.head(n.relu(n.conv(y, 8))), output_shape=["N", 5]))
+    pair, values = group_of_layer(found, made[0]), group_of_layer(found, made[2])
+    assert pair.layers == (made[0], made[1])
+    assert values.layers == (made[2],)
+    assert [r.axis for r in pair.reductions] == [2]
+    assert values.reductions == ()
+
+
 # ---- what holds for no operator in particular ---------------------------------------------------
 
 
