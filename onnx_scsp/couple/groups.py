@@ -40,6 +40,9 @@ from onnx_scsp.types import (
 )
 
 
+_TOGETHER = "all its channels can only be removed together"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Coupling:
     """A model's groups together with what surgery and planning need to follow a cut.
@@ -356,7 +359,7 @@ def _frozen(walked: Walk, closure: Closure, number: IntArray) -> tuple[Frozen, .
             for fact_ in closure.reasons.get(int(unit), ())
         }
         if stuck.size and not reasons:
-            detail = "all its channels can only be removed together"
+            detail = "its only channel" if fact.labels.size == 1 else _TOGETHER
             reasons = {(FreezeReason.SINGLE_UNIT, names[index], detail)}
         for key in sorted(reasons):
             blocked.setdefault(key, []).append(layers[index])

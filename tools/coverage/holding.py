@@ -16,6 +16,7 @@ WHOLE = 0.9  # an axis that keeps more than this counts as held
 SHOWN = 8
 _NAMELESS = "held without a reason of its own"
 _LONELY = "units one of a kind (no other occurs in the same places): every kind keeps one"
+_SOMEWHAT = "over half on both axes (odd widths round up; a residual spine keeps half as a whole)"
 _LUMP = "most of its channels are one unit: groups that cross at random balance only together"
 _MOST = 0.5  # of an axis: a unit with more is what holds it
 
@@ -72,7 +73,7 @@ def _blame(
     if len(term.vectors) < 2 and not any(held):
         return ["one channel axis (depthwise, cut to half)"]
     if not any(held):
-        return ["cut to more than half (grouping, small width)"]
+        return [_SOMEWHAT]
     found: list[str] = []
     own = reasons.get(term.node, [])
     read = [cause for layer in sources.get(term.node, []) for cause in reasons.get(layer, [])]
