@@ -39,7 +39,6 @@ from onnx_scsp.types import (
     read_only,
 )
 
-
 _TOGETHER = "all its channels can only be removed together"
 
 

@@ -152,12 +152,13 @@ def _activations(site: Site, letters: Letters) -> None:
     placed = [
         _placed(site.x(index).labels, letters.operands[index], letters.out) for index in (0, 1)
     ]
-    if varying[carrier] & shared:
+    own = sorted(letters.operands[carrier].index(c) for c in varying[carrier] - shared)
+    if varying[carrier] & shared and not (own and not varying[1 - carrier]):
         site.equal(placed[0], placed[1])
-    else:
+    else:  # on letters that the other has, too (heads), the carrier's channels are tied below
         detail = "weighs positions of another activation"
         freeze_inputs(site, (carrier,), detail, FreezeReason.BROADCAST)
-    vector = site.vector(x, max(x.varying, default=len(x.shape) - 1))
+    vector = site.vector(x, max(own or x.varying, default=len(x.shape) - 1))
     site.cost(total / vector.size, vector)
     site.emit(placed[carrier])
 

@@ -51,6 +51,17 @@ def attention(*, together: bool, from_shape: bool) -> Fragment:
     return fragment
 
 
+def by_letters(n: Net, x: str) -> str:
+    """The same products as Einsum spells them."""
+    x = tokens(n, x)
+    q, k, v = (heads(n, x) for _ in range(3))
+    seen = n.op("Softmax", n.op("Einsum", q, k, equation="bhid,bhjd->bhij"), axis=-1)
+    y = n.op("Einsum", seen, v, equation="bhij,bhjd->bihd")
+    y = n.op("Reshape", y, n.const([0, 0, -1]))
+    y = n.op("MatMul", y, n.random(HEADS * WIDTH, CHANNELS, fan_in=HEADS * WIDTH))
+    return image_of(n, n.op("Add", x, y))
+
+
 def token(n: Net, x: str) -> str:
     """A learned row before those of the picture, one for every sample."""
     x = tokens(n, x)
@@ -75,6 +86,7 @@ def first_state(n: Net, x: str) -> str:
 ATTENTION = [
     Case("MatMul-heads", "MatMul", attention(together=False, from_shape=False)),
     Case("MatMul-heads-of-one", "MatMul", attention(together=True, from_shape=False)),
+    Case("Einsum-attention", "Einsum", by_letters),
     Case("Gather-number", "Gather", attention(together=True, from_shape=False)),
     Case("Div-root-of-width", "Div", attention(together=False, from_shape=True)),
     Case("Expand-token", "Expand", token),
