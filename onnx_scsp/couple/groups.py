@@ -156,11 +156,10 @@ def unmergeable(coupling: Coupling, group: ChannelGroup) -> str:
     for name in readers:
         if not constants.is_float(name):
             return f"'{name}', which reads them, is quantised"
-    nodes = coupling.walk.graph.nodes
-    for reduction in group.reductions:
-        node = nodes[int(reduction.use.split(":")[0])]
-        return f"{node.label} reads them without a weight"
-    return ""
+    if not group.reductions:
+        return ""
+    index, _ = group.reductions[0].use.split(":")
+    return f"{coupling.walk.graph.nodes[int(index)].label} reads them without a weight"
 
 
 def _tensors(

@@ -91,15 +91,24 @@ def _local(site: Site) -> None:
 
 
 def _over_axes(site: Site) -> None:
-    """MeanVarianceNormalization (`axes`) and LpNormalization (`axis`)."""
+    """MeanVarianceNormalization."""
     x = site.x(0)
-    is_variance = site.node.op_type == "MeanVarianceNormalization"
-    given = site.attr("axes", [0, 2, 3]) if is_variance else [site.attr("axis", -1)]
-    if {int(axis) % len(x.shape) for axis in given} & set(x.varying):
+    axes = {int(axis) % len(x.shape) for axis in site.attr("axes", [0, 2, 3])}
+    if axes & set(x.varying):
         _mixes(site)
     else:
         site.curve(x.labels)
         site.emit(x.labels)
+
+
+def _by_length(site: Site) -> None:
+    """LpNormalization: channels that are zero add nothing to the length that divides the others."""
+    x = site.x(0)
+    axis = int(site.attr("axis", -1)) % len(x.shape)
+    if axis in x.varying:
+        site.reduces(0, axis, site.vector(x, axis))
+    site.curve(x.labels)
+    site.emit(x.labels)
 
 
 def _channel_view(labels: IntArray, rank: int) -> IntArray:
@@ -124,9 +133,14 @@ RULES = (
         _mend_group,
     ),
     OpRule(
-        ("MeanVarianceNormalization", "LpNormalization"),
+        ("MeanVarianceNormalization",),
         _over_axes,
         "channels on the normalised axes stay; on other axes they pass",
+    ),
+    OpRule(
+        ("LpNormalization",),
+        _by_length,
+        "over channels, those that go count as zero",
     ),
     OpRule(
         ("LayerNormalization", "RMSNormalization"),

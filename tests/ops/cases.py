@@ -155,7 +155,7 @@ NORMALISATION = [
     Case("MeanVarianceNormalization-over-channels", "MeanVarianceNormalization",
          lambda n, x: n.op("MeanVarianceNormalization", x, axes=[1]), MIXES),
     Case("LpNormalization-over-channels", "LpNormalization",
-         lambda n, x: n.op("LpNormalization", x, axis=1), MIXES),
+         lambda n, x: n.op("LpNormalization", x, axis=1)),
     *(
         layer_norm(op_type, over_channels, opset)
         for op_type, opset in (("LayerNormalization", 17), ("RMSNormalization", 23))
