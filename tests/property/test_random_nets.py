@@ -177,11 +177,35 @@ def staircase(n: Net, x: str, width: int) -> str:
     return n.relu(n.conv(n.concat(x, *steps), width))
 
 
+def gated(n: Net, x: str, width: int) -> str:
+    """A map over positions from the mean and the largest channel (CBAM's spatial gate)."""
+    seen = [n.op(f"Reduce{kind}", x, axes=[1], channels=1) for kind in ("Mean", "Max")]
+    return str(n.op("Mul", x, n.op("Sigmoid", n.conv(n.concat(*seen), 1)), channels=n.channels[x]))
+
+
+def attended(n: Net, x: str, width: int) -> str:
+    """Two heads over positions, added to what they read."""
+    channels = n.channels[x]
+    rows = n.op("Transpose", n.op("Reshape", x, n.const([0, channels, 64])), perm=[0, 2, 1])
+    q, k, v = (
+        n.op("Transpose", n.op("Reshape", n.op(
+            "MatMul", rows, n.random(channels, 2 * width, fan_in=channels)
+        ), n.const([0, 64, 2, width])), perm=[0, 2, 1, 3])
+        for _ in range(3)
+    )  # fmt: skip
+    seen = n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2]))
+    y = n.op("MatMul", n.op("Softmax", seen, axis=3), v)
+    y = n.op("Reshape", n.op("Transpose", y, perm=[0, 2, 1, 3]), n.const([0, 64, 2 * width]))
+    y = n.op("MatMul", y, n.random(2 * width, channels, fan_in=2 * width))
+    y = n.op("Reshape", n.op("Transpose", y, perm=[0, 2, 1]), n.const([0, channels, 8, 8]))
+    return str(n.op("Add", x, y, channels=channels))
+
+
 BLOCKS: list[Block] = [
     conv, conv_bn, residual, projected, padded, dense, branches, depthwise, grouped, shuffled,
     squeeze_excite, attention, pool, split, sliced, scaled, channels_last, gathered, repeated,
     product, shared, transposed, folded, crossed, slopes,
-    staircase,
+    staircase, gated, attended,
 ]  # fmt: skip
 
 LAYERS = st.lists(st.tuples(st.sampled_from(BLOCKS), WIDTHS), min_size=1, max_size=6)
