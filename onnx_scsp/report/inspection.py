@@ -72,6 +72,7 @@ def _group(group: ChannelGroup, macs: int) -> dict[str, Any]:
         "members": [
             {"tensor": m.tensor, "axis": m.axis, "role": m.role.value} for m in group.members
         ],
+        "reductions": [{"value": r.value, "axis": r.axis, "use": r.use} for r in group.reductions],
     }
 
 

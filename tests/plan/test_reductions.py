@@ -12,6 +12,7 @@ from net_builder import image
 
 import onnx_scsp
 from onnx_scsp.errors import PlanError
+from onnx_scsp.report.inspection import inspection_json
 
 WIDTH = 12
 Document = dict[str, Any]
@@ -47,6 +48,14 @@ def test_the_plan_names_the_value_and_owns_every_entry(source: Path) -> None:
     assert reduction["axis"] == 1
     assert sorted(reduction["units"]) == list(range(WIDTH))
     assert "restricted" not in reduction
+
+
+def test_inspect_names_what_runs_over_the_group(source: Path) -> None:
+    found = inspection_json(onnx_scsp.find_groups(onnx_scsp.load(source)))
+    (group,) = [group for group in found["groups"] if group["reductions"]]
+    (reduction,) = group["reductions"]
+    assert reduction["axis"] == 1
+    assert reduction["use"].endswith(":0")
 
 
 def test_a_plan_that_was_read_says_the_same(source: Path) -> None:
