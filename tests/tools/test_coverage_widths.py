@@ -12,6 +12,7 @@ from onnx_scsp.graph.load import from_proto
 from tools.coverage.equal import normalises, share_of_rival
 from tools.coverage.holding import causes
 from tools.coverage.narrow import excess, width_lines
+from tools.coverage.page import render
 from tools.coverage.widths import widths_kept
 
 BEFORE = {"a": 16, "b": 9, "c": 8, "gone": 4}
@@ -84,6 +85,16 @@ def test_every_tool_has_a_row_of_widths() -> None:
     assert "| Torch-Pruning | 1 | 3 | 1 | 1 | 1 | 0.125 of `a` in net |" in lines
     assert "| onnxsim | 0 |" in lines
     assert "net (1 of 3)" in lines
+
+
+def test_the_page_says_what_the_option_leaves_of_a_network_above_the_limit() -> None:
+    held = record("ours", 0.5, causes=[[0.25, "MIXES_CHANNELS: a norm", "node"]], ratio=0.5)
+    more = {"touched": 1, "layers": 2, "checks": [9, 9], "largest_error": 1e-6, "seconds": 1.0}
+    found = [held | more, record("approximate", 0.26) | more]
+    versions = {"versions": {"rev": "r", "code": "c" * 12}}
+    page = render(records(*(entry | versions for entry in found)))
+    assert "- **net** (ts), 0.500; with `--approximate` 0.260" in page
+    assert "| onnx_scsp, TorchScript, `--approximate` | 1 | 1 | 0.260 | 1 | net 0.260 |" in page
 
 
 def test_a_normalisation_among_the_causes_calls_for_the_option() -> None:
