@@ -76,13 +76,22 @@ def make_softener(
         if slices == "centroid":
             pulls += _pulls(group, _clusters(group.n_units, cut.absorbed_by), constants)
             gone[list(cut.absorbed_by)] = False
-        for member in _softened(group, slices, scales):
-            if member.tensor in constants:
-                tensor = constants[member.tensor]
-                mask = chosen_entries(member, tuple(tensor.shape), gone)
-                if mask.any():
-                    masks.append((member.tensor, torch.from_numpy(mask).to(tensor.device)))
+        masks += _masks(_softened(group, slices, scales), gone, constants)
     return Softener(tuple(masks), tuple(pulls))
+
+
+def _masks(
+    members: list[Member], gone: BoolArray, constants: Constants
+) -> list[tuple[str, Tensor]]:
+    """Which entries of the members' tensors belong to units that go."""
+    masks = []
+    for member in members:
+        if member.tensor in constants:
+            tensor = constants[member.tensor]
+            mask = chosen_entries(member, tuple(tensor.shape), gone)
+            if mask.any():
+                masks.append((member.tensor, torch.from_numpy(mask).to(tensor.device)))
+    return masks
 
 
 def _softened(group: ChannelGroup, slices: str, scales: frozenset[str]) -> list[Member]:
@@ -136,8 +145,21 @@ def _along_axis(units: AnyArray, means: AnyArray) -> AnyArray | None:
 
 
 def cut_mask(coupling: Coupling, plan: PrunePlan, constants: Constants) -> Softener:
-    """Silences what a plan lets go: the network then computes what the cut network will."""
-    return make_softener(coupling, plan, "reads", constants)
+    """Silences what a plan lets go: the network then computes what the cut network will.
+
+    Where a node runs over a group without a weight, there is no reader to silence: filters and what
+    scales them are. (A Sigmoid between makes something of nothing; the figure is then rough.)
+    """
+    reads = make_softener(coupling, plan, "reads", constants)
+    groups = {group.id: group for group in coupling.map.groups}
+    masks = list(reads.masks)
+    for cut in plan.cuts:
+        group = groups[cut.group]
+        if group.reductions:
+            gone = ~np.isin(np.arange(group.n_units), cut.keep)
+            made = [m for m in group.members if m.role is not Role.READS and not m.uses]
+            masks += _masks(made, gone, constants)
+    return Softener(tuple(masks), reads.pulls)
 
 
 def kept_by_group(coupling: Coupling, plan: PrunePlan) -> dict[str, BoolArray]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from net_builder import image  # noqa: E402
+
 from onnx_scsp.config import PruneConfig  # noqa: E402
 from onnx_scsp.couple import find_coupling  # noqa: E402
 from onnx_scsp.evaluate import Predictor  # noqa: E402
+from onnx_scsp.graph.load import load  # noqa: E402
 from onnx_scsp.graph.model import Model  # noqa: E402
 from onnx_scsp.ops import RULES  # noqa: E402
 from onnx_scsp.plan import plan_cuts  # noqa: E402
@@ -66,6 +70,29 @@ def test_silenced_readers_compute_what_the_cut_network_computes(model, coupling)
     assert proto is not None
     cut = Predictor(replace(model, proto=proto, path=None))
     x, lifted = images(6), lift(model)
+    with silenced(lifted, cut_mask(coupling, plan, lifted.constants)):
+        found = answers(lifted, x)
+    expected = next(iter(cut({"x": x}).values()))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_where_a_mean_runs_over_channels_their_filters_are_silenced(tmp_path) -> None:
+    n, x = image()
+    y = n.block(x, 8)
+    mean = n.op("ReduceMean", y, axes=[1])
+    n.channels[mean] = 1
+    y = n.op("Mul", y, n.op("Sigmoid", n.conv(mean, 1)))
+    n.channels[y] = 8
+    proto = n.build(n.head(n.relu(n.conv(y, 6))), output_shape=["N", 5])
+    onnx.save(proto, str(tmp_path / "net.onnx"))
+    model = load(tmp_path / "net.onnx")
+    coupling = find_coupling(model)
+    plan = plan_cuts(coupling, L2)
+    assert any(group.reductions for group in plan.groups)
+    proto = operate(coupling, RULES, plan)
+    assert proto is not None
+    cut = Predictor(replace(model, proto=proto, path=None))
+    x, lifted = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype("f4"), lift(model)
     with silenced(lifted, cut_mask(coupling, plan, lifted.constants)):
         found = answers(lifted, x)
     expected = next(iter(cut({"x": x}).values()))
