@@ -80,6 +80,13 @@ def test_the_page_names_the_option_that_cuts_the_same() -> None:
     assert said == "with `--approximate`, which cuts the same, 0.260"
 
 
+def test_the_page_falls_back_on_what_holds_most() -> None:
+    held = record("ours", 0.6, causes=[[0.4, "SUBGRAPH: hands channels to a subgraph", "c"]])
+    rival = record("tp", 0.27, overcut=0, matched=3)
+    said = excess(records(held, rival), "net")
+    assert said == "0.400 is held here by SUBGRAPH: hands channels to a subgraph (`c`)"
+
+
 def test_every_tool_has_a_row_of_widths() -> None:
     lines = "\n".join(width_lines(records(OVERCUT)))
     assert "| Torch-Pruning | 1 | 3 | 1 | 1 | 1 | 0.125 of `a` in net |" in lines

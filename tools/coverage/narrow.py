@@ -34,6 +34,10 @@ def excess(records: Mapping[Key, Record], name: str) -> str:
         said.append(
             f"asked for that share in every layer, onnx_scsp leaves {equal['macs_left']:.3f}"
         )
+    held = records.get((name, "ts", "ours"), {}).get("causes", [])
+    if not said and held:
+        share, cause, node = held[0]
+        said.append(f"{share:.3f} is held here by {cause} (`{node}`)")
     return "; ".join(said)
 
 
