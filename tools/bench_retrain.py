@@ -79,7 +79,7 @@ def main() -> None:
         if chosen.report:
             bench.measure()
     if not chosen.no_page:
-        render(bench.records, setting, chosen.page)
+        render(bench.records, chosen.page)
 
 
 if __name__ == "__main__":

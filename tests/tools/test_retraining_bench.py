@@ -83,13 +83,15 @@ def test_the_page_keeps_its_text_and_shows_mean_spread_and_drop(tmp_path: Path) 
         record(seed=1, report=0.84),
         record("l2", report=0.7),
     ]
-    render({key_of(r): r for r in records}, SETTINGS["small"], page)
+    render({key_of(r): r for r in records}, page)
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "soft filter pruning" not in text  # it trained on other images
+    first, second = text.split("### 100 training images")
+    assert "soft filter pruning" not in first  # it trained on other images
+    assert "soft filter pruning" in second
     assert "82.00 ± 2.83 | 8.00 |" in text
-    assert "| L2, fine-tuned | 0.500 | 0.400 | 75.00 | 70.00 | 20.00 |" in text
-    assert (tmp_path / "retrain-resnet20-50.svg").exists()
-    assert (tmp_path / "retrain-resnet20-50-groups.svg").exists()
+    assert "| L2, fine-tuned | 1 | 0.500 | 0.400 | 75.00 | 70.00 | 20.00 |" in text
+    assert (tmp_path / "retrain-5k-resnet20-50.svg").exists()
+    assert (tmp_path / "retrain-5k-resnet20-50-groups.svg").exists()

@@ -6,56 +6,55 @@ import statistics
 from pathlib import Path
 
 from tools.records import Record
-from tools.retraining.catalog import ENTRIES, Setting
+from tools.retraining.catalog import ENTRIES
 from tools.retraining.driver import Key
 from tools.retraining.plots import changes, draw_curves, draw_life
 
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
-def render(records: dict[Key, Record], setting: Setting, page: Path) -> None:
+def render(records: dict[Key, Record], page: Path) -> None:
     """Replaces the figures of the page; the text around them stays.
 
     Args:
-        records: All records.
-        setting: Whose figures to show.
+        records: All records; a part of the page for each number of images and epochs.
         page: The page, with the two marks that the figures stand between.
     """
-    wanted = (setting.name, setting.images, setting.epochs)
-    mine = [r for r in records.values() if (r["setting"], r["images"], r["epoch_count"]) == wanted]
-    parts = [_intro(setting)]
-    for network in setting.networks:
-        dense = records.get(("dense", network, "dense", 1.0, 0, 0, 0))
-        for budget in setting.budgets:
-            found = [r for r in mine if r["network"] == network and r["budget"] == budget]
-            if found:
-                parts.append(_section(network, budget, found, dense, page.parent, setting))
+    runs = [record for record in records.values() if record["method"] != "dense"]
+    parts: list[str] = []
+    for images, epochs in sorted({(r["images"], r["epoch_count"]) for r in runs}, reverse=True):
+        mine = [r for r in runs if (r["images"], r["epoch_count"]) == (images, epochs)]
+        parts.append(_intro(images, epochs, mine))
+        for network, budget in sorted({(r["network"], r["budget"]) for r in mine}):
+            dense = records.get(("dense", network, "dense", 1.0, 0, 0, 0))
+            found = [r for r in mine if (r["network"], r["budget"]) == (network, budget)]
+            name = f"retrain-{images // 1000}k-{network}-{round(100 * budget)}"
+            parts.append(_section(name, found, dense, page.parent))
     text = page.read_text(encoding="utf-8")
     head, tail = text.split(BEGIN)[0], text.split(END)[1]
     body = "\n\n".join(parts)
     page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}", encoding="utf-8")
 
 
-def _intro(setting: Setting) -> str:
-    seeds = len(setting.seeds)
-    plural = "" if seeds == 1 else "s"
+def _intro(images: int, epochs: int, runs: list[Record]) -> str:
+    seeds = len({r["seed"] for r in runs})
+    spread = "One seed." if seeds == 1 else f"Up to {seeds} seeds: mean ± deviation."
     return (
-        f"Setting `{setting.name}`: {setting.images:,} training images (a tenth of them held out), "
-        f"{setting.epochs} epochs for every method, {seeds} seed{plural}."
+        f"### {images:,} training images, {epochs} epochs\n\n"
+        "A tenth of the images is held out, which is what choices were made on; every method has "
+        f"the same epochs. {spread}"
     )
 
 
-def _section(
-    network: str, budget: float, found: list[Record], dense: Record | None, docs: Path,
-    setting: Setting,
-) -> str:  # fmt: skip
-    name = f"retrain-{network}-{round(100 * budget)}"
-    title = f"{network} at {budget:.1%} of the MACs"
-    lines = [f"### {title}", ""]
+def _section(name: str, found: list[Record], dense: Record | None, docs: Path) -> str:
+    title = f"{found[0]['network']} at {found[0]['budget']:.1%} of the MACs"
+    lines = [f"#### {title}", ""]
     if dense is not None and "report" in dense:
         lines += [f"Dense: {dense['report']:.2%} on the report images.", ""]
-    lines += ["| method | MACs left | parameters left | held-out top-1 | report top-1 | drop |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += [
+        "| method | runs | MACs left | parameters left | held-out top-1 | report top-1 | drop |"
+    ]
+    lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     rows = [_row(e.name, e.title, found, dense) for e in ENTRIES]
     lines += [row for row in rows if row]
     done = [r for r in found if r["outcome"] == "ok"]
@@ -84,7 +83,7 @@ def _row(name: str, title: str, found: list[Record], dense: Record | None) -> st
         return ""
     good = [r for r in runs if r["outcome"] == "ok"]
     if not good:
-        return f"| {title} | {runs[0]['outcome']}: {runs[0].get('error', '')[:80]} | | | | |"
+        return f"| {title} | {runs[0]['outcome']}: {runs[0].get('error', '')[:80]} | | | | | |"
     macs = statistics.mean(r["macs_left"] for r in good)
     params = statistics.mean(r["params_left"] for r in good)
     held = _spread([r["epochs"][-1]["metric_cut"] for r in good])
@@ -92,7 +91,8 @@ def _row(name: str, title: str, found: list[Record], dense: Record | None) -> st
     drop = ""
     if reported and dense is not None and "report" in dense:
         drop = f"{100 * (dense['report'] - statistics.mean(reported)):.2f}"
-    return f"| {title} | {macs:.3f} | {params:.3f} | {held} | {_spread(reported)} | {drop} |"
+    cells = (title, len(good), f"{macs:.3f}", f"{params:.3f}", held, _spread(reported), drop)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _spread(values: list[float]) -> str:
