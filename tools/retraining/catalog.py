@@ -38,6 +38,7 @@ def _tuned(name: str, title: str, method: str, compensate: str) -> Entry:
 ENTRIES = (
     _tuned("l2", "L2, fine-tuned", "l2", "none"),
     _tuned("fpgm", "FPGM, fine-tuned", "fpgm", "none"),
+    _tuned("scsp-once", "scsp's choice once, fine-tuned", "scsp", "none"),
     Entry("sfp", "soft filter pruning", train={"method": "sfp"}),
     Entry("bn-gamma", "BN-scale soft pruning", train={"method": "bn-gamma"}),
     Entry("fractional", "fractional, discriminant", train={"method": "fractional"}),
