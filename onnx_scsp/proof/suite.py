@@ -16,6 +16,7 @@ from onnx_scsp.graph.shapes import InputSpec, input_specs
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.proof.oracles import check_oracles
+from onnx_scsp.proof.places import check_places
 from onnx_scsp.proof.refit import check_only_values, put_back
 from onnx_scsp.proof.structure import check_interface, check_runs, check_structure
 from onnx_scsp.types import AnyArray, Check, PrunePlan, VerifyReport
@@ -50,7 +51,7 @@ def verify_files(
         The checks; fidelity figures are reported and always pass.
 
     Raises:
-        PlanError: The plan was made for another model.
+        PlanError: The plan was made for another model, or names places that it does not have.
     """
     config = config or VerifyConfig()
     if plan is not None and plan.model_sha256 != a.sha256:
@@ -59,7 +60,10 @@ def verify_files(
             f"{a.sha256[:12]}..."
         )
     graph = view(a.proto)
-    specs = input_specs(a, graph, Constants(a, graph), config.input_shapes)
+    constants = Constants(a, graph)
+    if plan is not None:
+        check_places(graph, constants, plan)
+    specs = input_specs(a, graph, constants, config.input_shapes)
     checks = [check_structure(a, b), check_interface(a, b)]
     look = None if data is None else partial(_in_batches, feeds=data, specs=specs)
     runs = check_runs(a, b, specs, config.seed, config.threads, look)
