@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from typer.testing import Result
 
-from onnx_scsp.cli.app import app
 from onnx_scsp.plan import read_importance
 
 START = ("importance", "model.onnx", "--data", "x.npy", "-o")
@@ -29,15 +29,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path
 
 
 @pytest.mark.parametrize("labels", [(), ("--labels", "y.npy")])
-def test_scores_are_written_and_pruning_goes_by_them(folder: Path, labels: tuple[str, ...]) -> None:
+def test_scores_are_written_and_pruning_goes_by_them(
+    folder: Path, run: Callable[..., Result], labels: tuple[str, ...]
+) -> None:
     pytest.importorskip("lightning_fabric")
-    runner = CliRunner()
-    done = runner.invoke(app, [*START, "s.npz", *labels, "--json"])
+    done = run(*START, "s.npz", *labels, "--json")
     assert done.exit_code == 0, done.output
     scores = read_importance(folder / "s.npz")
     assert json.loads(done.stdout)["weights"] == {name: len(s) for name, s in scores.items()}
     words = ["prune", "model.onnx", "-o", "o.onnx", "--ratio", "0.5", "--no-synthetic", "--no-gate"]
-    cut = runner.invoke(app, [*words, "--method", "importance", "--importance", "s.npz"])
+    cut = run(*words, "--method", "importance", "--importance", "s.npz")
     assert cut.exit_code == 0, cut.output
 
 
@@ -50,10 +51,12 @@ def test_scores_are_written_and_pruning_goes_by_them(folder: Path, labels: tuple
         (("importance", "model.onnx", "--data", "no.npy", "-o", "s.npz"), "no such file"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(folder: Path, words: tuple[str, ...], told: str) -> None:
+def test_what_does_not_fit_is_one_sentence(
+    folder: Path, run: Callable[..., Result], words: tuple[str, ...], told: str
+) -> None:
     pytest.importorskip("lightning_fabric")
     before = sorted(path.name for path in folder.iterdir())
-    done = CliRunner().invoke(app, list(words))
+    done = run(*words)
     assert done.exit_code == 2, done.output
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
