@@ -35,9 +35,11 @@ from onnx_scsp.retrain.lift import Lifted, lift
 from onnx_scsp.retrain.losses import are_probabilities, as_logits, cross_entropy
 from onnx_scsp.retrain.members import owners
 from onnx_scsp.retrain.npz import npz_bytes
+from onnx_scsp.retrain.student import as_tensors
 from onnx_scsp.types import ChannelGroup, FloatArray, IntArray, Role
 
 _LEAST = 1e-12
+_CPU = torch.device("cpu")
 Loss = Callable[[Mapping[str, Tensor], IntArray | None], Tensor]
 
 
@@ -83,8 +85,9 @@ def gradient_importance(
     steps = 0
     for arrays, classes in feed.batches(size):
         progress("deriving", steps // len(losses) * size, len(feed))
+        outputs = lifted.run(as_tensors(arrays, None, _CPU)[0])
         for loss in losses:
-            gradients = _gradients(lifted, arrays, classes, loss)
+            gradients = _gradients(lifted, loss(outputs, classes))
             for group in coupling.map.groups:
                 sums[group.id] += np.square(_slopes(group, lifted, gradients))
             steps += 1
@@ -165,14 +168,10 @@ class _Projection:
         return torch.stack(parts).sum()
 
 
-def _gradients(
-    lifted: Lifted, arrays: Mapping[str, np.ndarray], classes: IntArray | None, loss: Loss
-) -> dict[str, FloatArray]:
-    """Trained constant -> gradient of the loss on one batch."""
+def _gradients(lifted: Lifted, loss: Tensor) -> dict[str, FloatArray]:
+    """Trained constant -> gradient of the loss on one batch, whose outputs serve other losses."""
     trained = {n: t for n, t in lifted.constants.items() if t.requires_grad}
-    feeds = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
-    outputs = lifted.run(feeds)
-    found = torch.autograd.grad(loss(outputs, classes), list(trained.values()), allow_unused=True)
+    found = torch.autograd.grad(loss, list(trained.values()), retain_graph=True, allow_unused=True)
     return {
         name: gradient.double().numpy()
         for name, gradient in zip(trained, found, strict=True)
