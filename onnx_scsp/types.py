@@ -118,6 +118,12 @@ class Reduction:
     use: str
     restricted: bool = False
 
+    @property
+    def at(self) -> tuple[int, int]:
+        """Index of the node that `use` names, and which of its inputs."""
+        node, place = self.use.split(":")
+        return int(node), int(place)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelGroup:

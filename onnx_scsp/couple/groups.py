@@ -158,8 +158,8 @@ def unmergeable(coupling: Coupling, group: ChannelGroup) -> str:
             return f"'{name}', which reads them, is quantised"
     if not group.reductions:
         return ""
-    index, _ = group.reductions[0].use.split(":")
-    return f"{coupling.walk.graph.nodes[int(index)].label} reads them without a weight"
+    index, _ = group.reductions[0].at
+    return f"{coupling.walk.graph.nodes[index].label} reads them without a weight"
 
 
 def _tensors(

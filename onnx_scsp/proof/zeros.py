@@ -30,7 +30,7 @@ def zero_reductions(twin: onnx.ModelProto, model: Model, plan: PrunePlan) -> Non
     places: dict[tuple[str, int], Zeroed] = {}
     for cut in plan.cuts:
         for reduction in groups[cut.group].reductions:
-            number, place = (int(part) for part in reduction.use.split(":"))
+            number, place = reduction.at
             stays = (reduction.units < 0) | np.isin(reduction.units, cut.keep)
             key = (nodes[number].outputs[0], place)
             if key in places:  # channels of several groups
@@ -58,7 +58,7 @@ def keep_neighbours(
     order: dict[str, IntArray] = {}
     for group in plan.groups:
         for reduction in group.reductions:
-            node = nodes[int(reduction.use.split(":")[0])]
+            node = nodes[reduction.at[0]]
             if node.op_type == "LRN":
                 before = order.get(node.outputs[0], np.arange(reduction.units.size))
                 moved: IntArray = source(group, reduction.units)

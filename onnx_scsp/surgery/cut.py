@@ -136,7 +136,7 @@ def masked_reductions(coupling: Coupling, keep: BoolArray) -> dict[tuple[str, in
     places: dict[tuple[str, int], Zeroed] = {}
     for group in coupling.map.groups:
         for reduction in group.reductions:
-            number, place = (int(part) for part in reduction.use.split(":"))
+            number, place = reduction.at
             units = np.where(reduction.units < 0, -1, reduction.units + coupling.offsets[group.id])
             stays = _stays(units, keep)
             key = (nodes[number].outputs[0], place)
