@@ -29,6 +29,7 @@ def options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--data", type=Path, required=True, help="images and networks")
+    parser.add_argument("--trained", type=Path, default=ROOT / ".cache" / "accuracy" / "models")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache" / "retrain")
     parser.add_argument("--small", action="store_true", help="one network, few images and epochs")
     parser.add_argument("--methods", default="", help="names of the catalogue, joined by commas")
@@ -39,6 +40,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seeds", default="", help="joined by commas")
     parser.add_argument("--accelerator", default="auto")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=("32", "bf16"), default="32")
     parser.add_argument("--limit", type=float, default=7200, help="seconds that one run may take")
     parser.add_argument("--again", action="store_true", help="try again what failed")
     parser.add_argument("--report", action="store_true", help="measure on the last 5,000 images")
@@ -67,10 +69,12 @@ def main() -> None:
         setting = replace(setting, images=chosen.images)
     bench = Bench(
         chosen.data.resolve(),
+        chosen.trained.resolve(),
         chosen.cache.resolve(),
         setting,
         accelerator=chosen.accelerator,
         threads=chosen.threads,
+        precision=chosen.precision,
         limit_s=chosen.limit,
         again=chosen.again,
     )

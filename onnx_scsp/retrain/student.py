@@ -100,6 +100,10 @@ def freeze_unreached(
 def as_tensors(
     arrays: Mapping[str, AnyArray], labels: IntArray | None, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor | None]:
-    """A batch on the device."""
-    feeds = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    """A batch on the device; images with their channels innermost, as convolutions are fastest."""
+    feeds = {name: _laid_out(torch.from_numpy(array).to(device)) for name, array in arrays.items()}
     return feeds, None if labels is None else torch.from_numpy(labels).to(device)
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

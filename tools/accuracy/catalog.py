@@ -110,6 +110,22 @@ def tasks(sources: Sources) -> tuple[Task, ...]:
     ]
     found += [
         Task(
+            f"unseen_resnet{depth}_{kind}",
+            f"CIFAR ResNet-{depth} that never saw the report images, "
+            f"{'BN folded' if kind == 'folded' else 'BN kept'}",
+            "cifar",
+            str(trained / f"unseen_resnet{depth}_{kind}.onnx"),
+            "data",
+            "top1",
+            "image",
+            (1, 3, 32, 32),
+            norms=kind == "bn",
+        )
+        for kind in ("folded", "bn")
+        for depth in (20, 32)
+    ]
+    found += [
+        Task(
             f"fashion_{kind}",
             f"Fashion-MNIST MobileNet, {'BN folded' if kind == 'folded' else 'BN kept'}",
             "fashion",

@@ -34,11 +34,15 @@ class Target:
     least: float | None = None
 
 
+RESNET20, RESNET32 = (
+    tuple(f"{seen}resnet{depth}_{kind}" for seen in ("", "unseen_") for kind in ("folded", "bn"))
+    for depth in (20, 32)
+)
 TARGETS = (
-    Target(("resnet20_folded", "resnet20_bn"), CALIBRATED, 0.7, "top1", most_lost=0.8),
-    Target(("resnet20_folded", "resnet20_bn"), CALIBRATED, 0.5, "top1", most_lost=5.0),
-    Target(("resnet32_folded", "resnet32_bn"), CALIBRATED, 0.7, "top1", most_lost=0.7),
-    Target(("resnet32_folded", "resnet32_bn"), CALIBRATED, 0.5, "top1", most_lost=3.5),
+    Target(RESNET20, CALIBRATED, 0.7, "top1", most_lost=0.8),
+    Target(RESNET20, CALIBRATED, 0.5, "top1", most_lost=5.0),
+    Target(RESNET32, CALIBRATED, 0.7, "top1", most_lost=0.7),
+    Target(RESNET32, CALIBRATED, 0.5, "top1", most_lost=3.5),
     Target(("orientation",), CALIBRATED, 0.7, "top1", least=98.0),
     Target(("classifier",), CALIBRATED, 0.7, "top1", most_lost=2.0),
     Target(("recogniser",), CALIBRATED, 0.7, "characters", most_lost=2.0),

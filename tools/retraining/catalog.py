@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-NETWORKS = {"resnet20": "cifar10_resnet20_bn.onnx", "resnet32": "cifar10_resnet32_bn.onnx"}
+NETWORKS = {
+    "resnet20": "cifar10_resnet20_bn.onnx",
+    "resnet32": "cifar10_resnet32_bn.onnx",
+    "unseen20": "unseen_resnet20_bn.onnx",
+    "unseen32": "unseen_resnet32_bn.onnx",
+}
+"""The last two were trained by `tools/accuracy/train_cifar.py`, without the images that report."""
+TITLES = {
+    "unseen20": "resnet20 that has not seen the report images",
+    "unseen32": "resnet32 that has not seen the report images",
+}
 PAPER_POINT = 0.887
 """MACs left at the operating point that is quoted of the SCSP paper (11.3 % fewer, ResNet-32)."""
+
+
+def network_file(name: str, data: Path, trained: Path) -> Path:
+    """Where a dense network lies: beside the images, or where our own training put it."""
+    return (trained if name.startswith("unseen") else data) / NETWORKS[name]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.child import Child
 from tools.records import Record, append, read_lines
-from tools.retraining.catalog import ENTRIES, NETWORKS, Entry, Setting
+from tools.retraining.catalog import ENTRIES, Entry, Setting, network_file
 from tools.retraining.images import load_images
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,19 +39,23 @@ class Bench:
 
     Attributes:
         data: Folder of the images and networks.
+        trained: Folder of the networks of our own training.
         cache: Where results go.
         setting: How long, on what.
         accelerator: `cpu`, `cuda`, `auto`.
         threads: Threads of PyTorch on the CPU.
+        precision: `32`, or `bf16` for mixed precision.
         limit_s: Seconds that one run may take.
         again: Try again what failed.
     """
 
     data: Path
+    trained: Path
     cache: Path
     setting: Setting
     accelerator: str = "auto"
     threads: int = 2
+    precision: str = "32"
     limit_s: float = 7200.0
     again: bool = False
     records: dict[Key, Record] = field(default_factory=dict)
@@ -105,10 +109,12 @@ class Bench:
             "entry": asdict(entry),
             "setting": asdict(self.setting),
             "data": str(self.data),
+            "model": str(network_file(head["network"], self.data, self.trained)),
             "cache": str(self.cache),
             "made": str(made),
             "accelerator": self.accelerator,
             "threads": self.threads,
+            "precision": self.precision,
         }
         logs = self.cache / "logs"
         child = Child("tools.retraining.job", [ROOT], logs, self.limit_s, self.threads)
@@ -127,7 +133,7 @@ class Bench:
         for network in self.setting.networks:
             key = ("dense", network, "dense", 1.0, 0, 0, 0)
             if key not in self.records:
-                path = self.data / NETWORKS[network]
+                path = network_file(network, self.data, self.trained)
                 self._keep(
                     dict(zip(("setting", "network", "method", "budget", "seed", "images",
                               "epoch_count"), key, strict=True))

@@ -18,7 +18,7 @@ from onnx_scsp.config import PruneConfig
 from onnx_scsp.couple import find_coupling
 from onnx_scsp.evaluate import Predictor, top1
 from onnx_scsp.retrain import RetrainConfig, soft_retrain
-from tools.retraining.catalog import NETWORKS, TRAIN, UNLABELLED
+from tools.retraining.catalog import TRAIN, UNLABELLED
 from tools.retraining.images import load_images
 
 
@@ -33,7 +33,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """
     torch.set_num_threads(job["threads"])
     data, cache, made = Path(job["data"]), Path(job["cache"]), Path(job["made"])
-    model = data / NETWORKS[job["network"]]
+    model = Path(job["model"])
     images, labels = load_images(data, cache, "train", job["setting"]["images"])
     start = time.perf_counter()
     if job["entry"]["tool"] == "torch-pruning":
@@ -50,6 +50,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": round(time.perf_counter() - start, 1),
         "epochs": records,
         "device": job["accelerator"],
+        "precision": job["precision"],
     }
 
 
@@ -64,6 +65,7 @@ def _ours(
         seed=job["seed"],
         accelerator=job["accelerator"],
         checkpoint_steps=50,
+        precision=job["precision"],
         **{**TRAIN, **entry["train"]},
     )
     budget = PruneConfig(value=job["budget"], seed=job["seed"], **entry["cut"])

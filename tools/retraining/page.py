@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 from tools.records import Record
-from tools.retraining.catalog import ENTRIES
+from tools.retraining.catalog import ENTRIES, TITLES
 from tools.retraining.driver import Key
 from tools.retraining.plots import changes, draw_curves, draw_life
 
@@ -42,12 +42,20 @@ def _intro(images: int, epochs: int, runs: list[Record]) -> str:
     return (
         f"### {images:,} training images, {epochs} epochs\n\n"
         "A tenth of the images is held out, which is what choices were made on; every method has "
-        f"the same epochs. {spread}"
+        f"the same epochs. {spread}{_precision(runs)}"
     )
 
 
+def _precision(runs: list[Record]) -> str:
+    mixed = sum(r.get("precision", "32") != "32" for r in runs)
+    if not mixed:
+        return ""
+    return " Trained in bfloat16 (mixed)." if mixed == len(runs) else " Partly trained in bfloat16."
+
+
 def _section(name: str, found: list[Record], dense: Record | None, docs: Path) -> str:
-    title = f"{found[0]['network']} at {found[0]['budget']:.1%} of the MACs"
+    network = found[0]["network"]
+    title = f"{TITLES.get(network, network)} at {found[0]['budget']:.1%} of the MACs"
     lines = [f"#### {title}", ""]
     if dense is not None and "report" in dense:
         lines += [f"Dense: {dense['report']:.2%} on the report images.", ""]
