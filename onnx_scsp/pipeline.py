@@ -32,7 +32,7 @@ from onnx_scsp.surgery.operate import check_plan
 from onnx_scsp.timing import MachineTable
 from onnx_scsp.types import AnyArray, Check, Cost, PrunePlan, VerifyReport
 
-Gate = Callable[[Model, Path], Check]
+Gate = Callable[[Model, Model], Check]
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -295,7 +295,7 @@ def prune(
         rules: Operator rules.
         choices: Tables of methods, clusterers, criteria, compensators.
         machine: What widths cost, as for `make_plan`.
-        gate: One more check, of the original and the finished file, before it is written.
+        gate: One more check, of the original and the result as it was written to a temporary file.
         progress: Called with (what, done, total).
 
     Returns:
@@ -330,7 +330,7 @@ def prune(
 
     def check(path: Path) -> None:
         progress("verifying", 0, 1)
-        result = load(path)
+        result = load(path, checked=not verified)  # which checks it in full
         after = find_coupling(result, rules=rules, input_shapes=shapes)
         report = VerifyReport(())
         if verified:
@@ -345,7 +345,7 @@ def prune(
                 repaired=pruned.repaired,
             )
         if gate is not None and pruned.proto is not None:
-            report = VerifyReport((*report.checks, gate(source, path)))
+            report = VerifyReport((*report.checks, gate(source, result)))
         require_passed(report)
         found.append((after, report))
         progress("verifying", 1, 1)

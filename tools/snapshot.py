@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import io
 import subprocess
@@ -34,6 +35,7 @@ def snapshot(folder: Path, *, worktree: bool) -> tuple[Path, str]:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(content)
+    compileall.compile_dir(target, quiet=1)  # as what an installer puts in place is
     return target, rev
 
 

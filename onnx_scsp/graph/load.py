@@ -21,11 +21,12 @@ from onnx_scsp.graph.view import view
 _CHUNK_BYTES = 1 << 22
 
 
-def load(path: str | os.PathLike[str]) -> Model:
+def load(path: str | os.PathLike[str], *, checked: bool = True) -> Model:
     """Reads and checks an ONNX file; weights in external files stay where they are.
 
     Args:
         path: The `.onnx` file.
+        checked: Whether the ONNX checker has to accept it.
 
     Returns:
         The model as read.
@@ -38,7 +39,8 @@ def load(path: str | os.PathLike[str]) -> Model:
     proto = _parse(file)
     _check_names(proto, file)
     external = _external_files(proto, file)
-    _check(file)
+    if checked:
+        _check(file)
     return Model(
         proto=proto,
         path=file,

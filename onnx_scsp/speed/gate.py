@@ -7,7 +7,6 @@ copy of the weights would more than double what the whole run takes in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from onnx_scsp.figures import input_bytes
 from onnx_scsp.graph.model import Model
@@ -18,8 +17,8 @@ NAME = "never slower"
 _TIMED_BYTES = 1 << 30
 
 
-def never_slower(compare: Compare, threads: int) -> Callable[[Model, Path], Check]:
-    """A check of the original and a finished file.
+def never_slower(compare: Compare, threads: int) -> Callable[[Model, Model], Check]:
+    """A check of the original and a result.
 
     Args:
         compare: How two models compare.
@@ -29,12 +28,12 @@ def never_slower(compare: Compare, threads: int) -> Callable[[Model, Path], Chec
         The check: passed unless the file is slower beyond the noise floor.
     """
 
-    def gate(source: Model, path: Path) -> Check:
+    def gate(source: Model, result: Model) -> Check:
         size = input_bytes(source)
         if size > _TIMED_BYTES:
             told = f"not timed: the original has {size / 1e9:.1f} GB; `onnx-scsp bench` times it"
             return Check(NAME, True, None, None, told)
-        seen = compare(source, path)
+        seen = compare(source, result)
         detail = (
             f"latency {seen.ratio:.3f} of the original's, {seen.b_ms:.4g} ms beside "
             f"{seen.a_ms:.4g} ms, {threads} thread(s)"
