@@ -20,6 +20,7 @@ from onnx_scsp.cli import (
     retrain,
     verify,
 )
+from onnx_scsp.cli.records import flattened
 
 app = typer.Typer(
     name="onnx-scsp",
@@ -42,7 +43,7 @@ for module in (
     export_torch,
     ops,
 ):
-    app.command(module.NAME)(module.run)
+    app.command(module.NAME)(flattened(module.run))
 
 
 def main() -> None:

@@ -11,14 +11,7 @@ from onnx_scsp.cli.calibration import (
     CALIB_LIMIT,
     CalibLimitOpt,
     CalibOpt,
-    ColourOpt,
-    LayoutOpt,
-    MeanOpt,
-    PreprocessOpt,
-    ResizeOpt,
-    ScaleOpt,
-    SizeOpt,
-    StdOpt,
+    ImageOptions,
     calibration_source,
     open_source,
 )
@@ -60,16 +53,10 @@ def run(
     model: ModelArg,
     plan: PlanArg,
     output: OutputOpt,
+    *,
     calib: CalibOpt = None,
     calib_limit: CalibLimitOpt = CALIB_LIMIT,
-    preprocess: PreprocessOpt = None,
-    size: SizeOpt = None,
-    resize: ResizeOpt = None,
-    layout: LayoutOpt = None,
-    colour: ColourOpt = None,
-    scale: ScaleOpt = None,
-    mean: MeanOpt = None,
-    std: StdOpt = None,
+    images: ImageOptions,
     same_graph: SameGraphOpt = False,
     seed: SeedOpt = 0,
     input_shape: ShapeOpt = None,
@@ -84,17 +71,7 @@ def run(
 ) -> None:
     """Carry out a plan, prove the result, write it."""
     with guarded():
-        source = calibration_source(
-            calib,
-            preprocess,
-            size=size,
-            resize=resize,
-            layout=layout,
-            colour=colour,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
+        source = calibration_source(calib, images)
         gate = asked_gate(gate, no_gate)
         import onnx_scsp
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,19 +91,28 @@ CacheOpt = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class ImageOptions:
+    """How images become inputs; the other options override the file."""
+
+    preprocess: PreprocessOpt = None
+    size: SizeOpt = None
+    resize: ResizeOpt = None
+    layout: LayoutOpt = None
+    colour: ColourOpt = None
+    scale: ScaleOpt = None
+    mean: MeanOpt = None
+    std: StdOpt = None
+
+
 def calibration_source(
-    calib: str | None,
-    preprocess: Path | None,
-    *,
-    size: str | None,
-    resize: str | None,
-    layout: str | None,
-    colour: str | None,
-    scale: str | None,
-    mean: str | None,
-    std: str | None,
+    calib: str | None, images: ImageOptions
 ) -> tuple[str | None, Preprocess | None]:
     """Turns the options into what `open_calibration` takes.
+
+    Args:
+        calib: What the user named.
+        images: How images become inputs.
 
     Returns:
         The source, and the preprocessing where any was asked for (options override the file).
@@ -110,16 +120,8 @@ def calibration_source(
     Raises:
         ConfigError: A value is of no use, contradicts the file, or there is no data to use it on.
     """
-    given: dict[str, Any] = {
-        "size": size,
-        "resize": resize,
-        "layout": layout,
-        "colour": colour,
-        "scale": scale,
-        "mean": mean,
-        "std": std,
-    }
-    given = {name: text for name, text in given.items() if text is not None}
+    given = {name: text for name, text in asdict(images).items() if text is not None}
+    preprocess = given.pop("preprocess", None)
     if calib is None and (given or preprocess is not None):
         raise ConfigError(f"--{next(iter(given), 'preprocess')} is for images; give --calib FOLDER")
     if not given and preprocess is None:

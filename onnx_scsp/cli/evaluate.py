@@ -15,14 +15,7 @@ from onnx_scsp.cli.calibration import (
     CalibBatchOpt,
     CalibLimitOpt,
     CalibOpt,
-    ColourOpt,
-    LayoutOpt,
-    MeanOpt,
-    PreprocessOpt,
-    ResizeOpt,
-    ScaleOpt,
-    SizeOpt,
-    StdOpt,
+    ImageOptions,
     calibration_source,
     open_source,
 )
@@ -70,6 +63,7 @@ DivergenceOpt = Annotated[str, typer.Option(help="kl, mse, or auto: kl for class
 
 def run(
     model: ModelArg,
+    *,
     other: OtherArg = None,
     hook: HookOpt = None,
     labels: LabelsOpt = None,
@@ -78,24 +72,14 @@ def run(
     calib: CalibOpt = None,
     calib_limit: CalibLimitOpt = None,
     calib_batch: CalibBatchOpt = CALIB_BATCH,
-    preprocess: PreprocessOpt = None,
-    size: SizeOpt = None,
-    resize: ResizeOpt = None,
-    layout: LayoutOpt = None,
-    colour: ColourOpt = None,
-    scale: ScaleOpt = None,
-    mean: MeanOpt = None,
-    std: StdOpt = None,
+    images: ImageOptions,
     seed: SeedOpt = 0,
     threads: ThreadsOpt = 2,
     json: JsonOpt = False,
 ) -> None:
     """Measure a model with your own metric or top-1; compare it with a second one."""
     with guarded():
-        source, recipe = calibration_source(
-            calib, preprocess, size=size, resize=resize, layout=layout, colour=colour,
-            scale=scale, mean=mean, std=std,
-        )  # fmt: skip
+        source, recipe = calibration_source(calib, images)
         _check_request(source, hook, labels, other)
         from onnx_scsp.evaluate import evaluate
         from onnx_scsp.graph.load import load

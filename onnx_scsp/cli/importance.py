@@ -7,19 +7,12 @@ from typing import Annotated
 import typer
 
 from onnx_scsp.cli.calibration import (
-    ColourOpt,
-    LayoutOpt,
-    MeanOpt,
-    PreprocessOpt,
-    ResizeOpt,
-    ScaleOpt,
-    SizeOpt,
-    StdOpt,
+    ImageOptions,
     calibration_source,
     open_source,
 )
 from onnx_scsp.cli.guard import guarded
-from onnx_scsp.cli.options import JsonOpt, ModelArg, OutputOpt, SeedOpt
+from onnx_scsp.cli.options import JsonOpt, ModelArg, OutputOpt, SeedOpt, ShapeOpt, input_shapes
 from onnx_scsp.cli.output import print_json, print_tables, progress
 from onnx_scsp.cli.training import DataLimitOpt, DataOpt, LabelsOpt, OutputNameOpt
 
@@ -35,35 +28,21 @@ def run(
     model: ModelArg,
     output: OutputOpt,
     data: DataOpt,
+    *,
     labels: LabelsOpt = None,
     output_name: OutputNameOpt = "",
     data_limit: DataLimitOpt = None,
-    preprocess: PreprocessOpt = None,
-    size: SizeOpt = None,
-    resize: ResizeOpt = None,
-    layout: LayoutOpt = None,
-    colour: ColourOpt = None,
-    scale: ScaleOpt = None,
-    mean: MeanOpt = None,
-    std: StdOpt = None,
+    images: ImageOptions,
     batch: BatchOpt = 64,
     draws: DrawsOpt = 4,
     seed: SeedOpt = 0,
+    input_shape: ShapeOpt = None,
     json: JsonOpt = False,
 ) -> None:
     """Score channels by gradients on samples: Taylor scores, or by the outputs without labels."""
     with guarded():
-        source, recipe = calibration_source(
-            data,
-            preprocess,
-            size=size,
-            resize=resize,
-            layout=layout,
-            colour=colour,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
+        source, recipe = calibration_source(data, images)
+        shapes = input_shapes(input_shape)
         from onnx_scsp.retrain.require import require_extra
 
         require_extra()
@@ -85,6 +64,7 @@ def run(
                 samples,
                 None if labels is None else read_labels(labels, samples),
                 output_name=output_name,
+                input_shapes=shapes,
                 batch=batch,
                 draws=draws,
                 seed=seed,

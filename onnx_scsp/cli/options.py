@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,36 +120,59 @@ NoVerifyOpt = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class BudgetOptions:
+    """What may remain."""
+
+    macs: MacsOpt = None
+    params: ParamsOpt = None
+    ratio: RatioOpt = None
+
+    @property
+    def given(self) -> list[tuple[str, float]]:
+        """Those that were given, by name."""
+        budgets = {"macs": self.macs, "params": self.params, "ratio": self.ratio}
+        return [(name, value) for name, value in budgets.items() if value is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceOptions:
+    """What goes, and how the cut is mended."""
+
+    method: MethodOpt = "auto"
+    clusterer: ClustererOpt = "spectral"
+    criterion: CriterionOpt = "energy"
+    affinity: AffinityOpt = "weights"
+    importance: ImportanceOpt = None
+    align: AlignOpt = AUTO
+    spend_by: SpendByOpt = AUTO
+    min_share: MinShareOpt = 0.1
+    compensate: CompensateOpt = "auto"
+    no_merge: NoMergeOpt = False
+    ignore: IgnoreOpt = None
+    approximate: ApproximateOpt = False
+    no_synthetic: NoSyntheticOpt = False
+
+
 def prune_config(
-    macs: float | None,
-    params: float | None,
-    ratio: float | None,
-    *,
-    method: str,
-    clusterer: str,
-    criterion: str,
-    affinity: str,
-    align: str,
-    spend_by: str,
-    min_share: float,
-    compensate: str,
-    no_merge: bool,
-    ignore: list[str] | None,
-    approximate: bool,
-    seed: int,
-    no_synthetic: bool,
-    searched: str | None = None,
+    budget: BudgetOptions, choice: ChoiceOptions, *, seed: int, searched: str | None = None
 ) -> PruneConfig:
     """Builds the configuration from options.
 
-    `searched` names the target whose budget a tolerance finds; no budget is given then.
+    Args:
+        budget: What may remain.
+        choice: What goes.
+        seed: Of whatever is random.
+        searched: The target whose budget a tolerance finds; no budget is given then.
+
+    Returns:
+        The configuration.
 
     Raises:
         ConfigError: Not exactly one budget was given, a value is out of range, or options
             contradict each other.
     """
-    budgets = {"macs": macs, "params": params, "ratio": ratio}
-    given = [(name, value) for name, value in budgets.items() if value is not None]
+    given = budget.given
     if searched is not None:
         if given:
             raise ConfigError(
@@ -161,24 +185,24 @@ def prune_config(
             "give exactly one budget: --macs, --params, --ratio, --latency or --latency-ms; or a "
             "tolerance: --max-drop or --max-divergence"
         )
-    if no_merge and compensate not in ("auto", "none"):
-        raise ConfigError(f"--no-merge and --compensate {compensate} contradict each other")
+    if choice.no_merge and choice.compensate not in ("auto", "none"):
+        raise ConfigError(f"--no-merge and --compensate {choice.compensate} contradict each other")
     target, value = given[0]
     return PruneConfig(
         target=target,
         value=value,
-        method=method,
-        clusterer=clusterer,
-        criterion=criterion,
-        affinity=affinity,
-        align=parsed_align(align),
-        spend_by=spend_by,
-        min_share=min_share,
-        compensate="none" if no_merge else compensate,
-        ignore=tuple(ignore or ()),
+        method=choice.method,
+        clusterer=choice.clusterer,
+        criterion=choice.criterion,
+        affinity=choice.affinity,
+        align=parsed_align(choice.align),
+        spend_by=choice.spend_by,
+        min_share=choice.min_share,
+        compensate="none" if choice.no_merge else choice.compensate,
+        ignore=tuple(choice.ignore or ()),
         seed=seed,
-        synthetic=not no_synthetic,
-        approximate=approximate,
+        synthetic=not choice.no_synthetic,
+        approximate=choice.approximate,
     )
 
 

@@ -12,42 +12,21 @@ from onnx_scsp.cli.calibration import (
     CacheOpt,
     CalibLimitOpt,
     CalibOpt,
-    ColourOpt,
-    LayoutOpt,
-    MeanOpt,
-    PreprocessOpt,
-    ResizeOpt,
-    ScaleOpt,
-    SizeOpt,
-    StdOpt,
+    ImageOptions,
     calibration_source,
     open_source,
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
-    AffinityOpt,
-    AlignOpt,
-    ApproximateOpt,
-    ClustererOpt,
-    CompensateOpt,
-    CriterionOpt,
-    IgnoreOpt,
-    ImportanceOpt,
+    BudgetOptions,
+    ChoiceOptions,
     JsonOpt,
-    MacsOpt,
-    MethodOpt,
-    MinShareOpt,
     ModelArg,
-    NoMergeOpt,
-    NoSyntheticOpt,
     NoVerifyOpt,
     OutputOpt,
-    ParamsOpt,
     ProviderOpt,
-    RatioOpt,
     SeedOpt,
     ShapeOpt,
-    SpendByOpt,
     ThreadsOpt,
     input_shapes,
     prune_config,
@@ -77,7 +56,6 @@ from onnx_scsp.cli.tolerance import (
     asked_tolerance,
     print_within,
 )
-from onnx_scsp.config import AUTO
 from onnx_scsp.errors import ConfigError
 
 NAME = "prune"
@@ -88,9 +66,8 @@ PlanOutOpt = Annotated[Path | None, typer.Option(help="Also write the plan here.
 def run(
     model: ModelArg,
     output: OutputOpt,
-    macs: MacsOpt = None,
-    params: ParamsOpt = None,
-    ratio: RatioOpt = None,
+    *,
+    budget: BudgetOptions,
     latency: LatencyOpt = None,
     latency_ms: LatencyMsOpt = None,
     target_table: TargetTableOpt = None,
@@ -103,30 +80,11 @@ def run(
     max_divergence: MaxDivergenceOpt = None,
     target: TargetOpt = None,
     state: StateOpt = None,
-    method: MethodOpt = "auto",
-    clusterer: ClustererOpt = "spectral",
-    criterion: CriterionOpt = "energy",
-    affinity: AffinityOpt = "weights",
-    importance: ImportanceOpt = None,
-    align: AlignOpt = AUTO,
-    spend_by: SpendByOpt = AUTO,
-    min_share: MinShareOpt = 0.1,
-    compensate: CompensateOpt = "auto",
-    no_merge: NoMergeOpt = False,
+    choice: ChoiceOptions,
     calib: CalibOpt = None,
     calib_limit: CalibLimitOpt = CALIB_LIMIT,
-    preprocess: PreprocessOpt = None,
-    size: SizeOpt = None,
-    resize: ResizeOpt = None,
-    layout: LayoutOpt = None,
-    colour: ColourOpt = None,
-    scale: ScaleOpt = None,
-    mean: MeanOpt = None,
-    std: StdOpt = None,
+    images: ImageOptions,
     cache: CacheOpt = None,
-    ignore: IgnoreOpt = None,
-    approximate: ApproximateOpt = False,
-    no_synthetic: NoSyntheticOpt = False,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
     input_shape: ShapeOpt = None,
@@ -153,36 +111,8 @@ def run(
         searched = None if aim is None else "latency"
         if tolerance is not None:
             searched = target or "macs"
-        config = prune_config(
-            macs,
-            params,
-            ratio,
-            method=method,
-            clusterer=clusterer,
-            criterion=criterion,
-            affinity=affinity,
-            align=align,
-            spend_by=spend_by,
-            min_share=min_share,
-            compensate=compensate,
-            no_merge=no_merge,
-            ignore=ignore,
-            approximate=approximate,
-            seed=seed,
-            no_synthetic=no_synthetic,
-            searched=searched,
-        )
-        source = calibration_source(
-            calib,
-            preprocess,
-            size=size,
-            resize=resize,
-            layout=layout,
-            colour=colour,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
+        config = prune_config(budget, choice, seed=seed, searched=searched)
+        source = calibration_source(calib, images)
         import onnx_scsp
 
         device = read_device_table(target_table)
@@ -190,7 +120,7 @@ def run(
         checking = onnx_scsp.VerifyConfig(threads=threads, input_shapes=input_shapes(input_shape))
         loaded = onnx_scsp.load(model)
         data = open_source(source, loaded, calib_limit, seed)
-        choices = table_choices(importance)
+        choices = table_choices(choice.importance)
         if tolerance is not None:
             with progress() as watch:
                 found = onnx_scsp.prune_within(

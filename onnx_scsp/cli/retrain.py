@@ -5,33 +5,25 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_scsp.cli.calibration import (
-    ColourOpt,
-    LayoutOpt,
-    MeanOpt,
-    PreprocessOpt,
-    ResizeOpt,
-    ScaleOpt,
-    SizeOpt,
-    StdOpt,
+    ImageOptions,
     calibration_source,
     open_source,
 )
 from onnx_scsp.cli.guard import guarded
 from onnx_scsp.cli.options import (
     AlignOpt,
+    BudgetOptions,
     CompensateOpt,
     IgnoreOpt,
     JsonOpt,
-    MacsOpt,
     MinShareOpt,
     ModelArg,
     OutputOpt,
-    ParamsOpt,
-    RatioOpt,
     SeedOpt,
     ShapeOpt,
     ThreadsOpt,
@@ -41,44 +33,20 @@ from onnx_scsp.cli.options import (
 from onnx_scsp.cli.output import print_json, print_tables
 from onnx_scsp.cli.prune import PlanOutOpt
 from onnx_scsp.cli.training import (
-    AcceleratorOpt,
-    AccumulateOpt,
-    AugmentOpt,
-    BatchOpt,
-    CheckpointOpt,
-    ClipOpt,
     DataLimitOpt,
     DataOpt,
-    DistillOpt,
-    DistillWeightOpt,
-    EmaOpt,
-    EpochsOpt,
-    FeatureWeightOpt,
-    HeldOutOpt,
     LabelsOpt,
-    LossOpt,
-    MomentumOpt,
-    NormOpt,
-    OptimiserOpt,
-    OutputNameOpt,
-    PatienceOpt,
-    PenaltyOpt,
-    PenaltyWeightOpt,
     PlanFileOpt,
-    PrecisionOpt,
-    RateOpt,
-    RatesOpt,
     ResumeOpt,
     RunDirOpt,
-    ScheduleOpt,
     SelectOpt,
-    SettleOpt,
-    TemperatureOpt,
-    WarmUpOpt,
-    WeightDecayOpt,
+    TrainingOptions,
 )
 from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from onnx_scsp.retrain import RetrainConfig
 
 NAME = "retrain"
 
@@ -87,55 +55,20 @@ def run(
     model: ModelArg,
     output: OutputOpt,
     data: DataOpt,
-    macs: MacsOpt = None,
-    params: ParamsOpt = None,
-    ratio: RatioOpt = None,
+    *,
+    budget: BudgetOptions,
     plan: PlanFileOpt = None,
-    method: ScheduleOpt = "scsp",
-    epochs: EpochsOpt = 5,
-    settle: SettleOpt = None,
+    training: TrainingOptions,
     select: SelectOpt = "auto",
     compensate: CompensateOpt = "auto",
     align: AlignOpt = AUTO,
     min_share: MinShareOpt = 0.1,
     ignore: IgnoreOpt = None,
     labels: LabelsOpt = None,
-    distill: DistillOpt = False,
-    distill_weight: DistillWeightOpt = 0.5,
-    temperature: TemperatureOpt = 4.0,
-    feature_weight: FeatureWeightOpt = 0.0,
-    loss: LossOpt = "",
-    output_name: OutputNameOpt = "",
-    held_out: HeldOutOpt = 0.1,
-    augment: AugmentOpt = "",
-    penalty: PenaltyOpt = "none",
-    penalty_weight: PenaltyWeightOpt = 1e-4,
     data_limit: DataLimitOpt = None,
-    preprocess: PreprocessOpt = None,
-    size: SizeOpt = None,
-    resize: ResizeOpt = None,
-    layout: LayoutOpt = None,
-    colour: ColourOpt = None,
-    scale: ScaleOpt = None,
-    mean: MeanOpt = None,
-    std: StdOpt = None,
-    batch: BatchOpt = 128,
-    accumulate: AccumulateOpt = 1,
-    optimiser: OptimiserOpt = "sgd",
-    rate: RateOpt = None,
-    rates: RatesOpt = "cosine",
-    warm_up: WarmUpOpt = 0.05,
-    momentum: MomentumOpt = 0.9,
-    weight_decay: WeightDecayOpt = 1e-4,
-    clip: ClipOpt = 0.0,
-    ema: EmaOpt = 0.0,
-    precision: PrecisionOpt = "32",
-    norm: NormOpt = "auto",
-    patience: PatienceOpt = 0,
-    accelerator: AcceleratorOpt = "auto",
+    images: ImageOptions,
     run_dir: RunDirOpt = None,
     resume: ResumeOpt = False,
-    checkpoint_steps: CheckpointOpt = 0,
     seed: SeedOpt = 0,
     plan_out: PlanOutOpt = None,
     input_shape: ShapeOpt = None,
@@ -143,15 +76,13 @@ def run(
     json: JsonOpt = False,
 ) -> None:
     """Train a network while its channels go, cut it, prove the result, write it."""
-    given = dict(locals())
     with guarded():
         from onnx_scsp.retrain import RetrainConfig
         from onnx_scsp.retrain.require import require_extra
 
-        names = RetrainConfig.__dataclass_fields__
-        config = RetrainConfig(**{name: given[name] for name in names})
-        budget = _budget(
-            {"macs": macs, "params": params, "ratio": ratio},
+        config = RetrainConfig(**asdict(training), seed=seed)
+        cut = _budget(
+            budget,
             plan,
             method=select,
             compensate=compensate,
@@ -160,18 +91,8 @@ def run(
             ignore=tuple(ignore or ()),
             seed=seed,
         )
-        _check_targets(labels, loss, feature_weight, distill=distill)
-        source, recipe = calibration_source(
-            data,
-            preprocess,
-            size=size,
-            resize=resize,
-            layout=layout,
-            colour=colour,
-            scale=scale,
-            mean=mean,
-            std=std,
-        )
+        _check_targets(labels, config)
+        source, recipe = calibration_source(data, images)
         shapes = input_shapes(input_shape)
         require_extra()
         import onnx_scsp
@@ -187,7 +108,7 @@ def run(
             output,
             samples,
             config,
-            budget=budget,
+            budget=cut,
             plan=None if plan is None else onnx_scsp.read_plan(plan),
             labels=None if labels is None else read_labels(labels, samples),
             run_dir=run_dir,
@@ -204,20 +125,20 @@ def run(
             print_tables(*retrain_tables(result))
 
 
-def _budget(budgets: dict[str, float | None], plan: Path | None, **options: Any) -> PruneConfig:
-    given = [(name, value) for name, value in budgets.items() if value is not None]
+def _budget(budget: BudgetOptions, plan: Path | None, **options: Any) -> PruneConfig:
+    given = budget.given
     if len(given) + (plan is not None) != 1:
         raise ConfigError("give exactly one of --macs, --params, --ratio and --plan")
     target, value = given[0] if given else ("macs", PruneConfig().value)
     return PruneConfig(target=target, value=value, synthetic=False, **options)
 
 
-def _check_targets(labels: Path | None, loss: str, features: float, *, distill: bool) -> None:
-    if labels is None and loss:
+def _check_targets(labels: Path | None, config: RetrainConfig) -> None:
+    if labels is None and config.loss:
         raise ConfigError("--loss gets the labels; give --labels")
-    if labels is None and not distill:
+    if labels is None and not config.distill:
         raise ConfigError("there is nothing to learn from; give --labels, --distill, or both")
-    if features and not distill:
+    if config.feature_weight and not config.distill:
         raise ConfigError("--feature-weight compares with the original; give --distill")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -158,3 +159,37 @@ CheckpointOpt = Annotated[
         rich_help_panel=_RUN,
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
+    """The fields of `RetrainConfig`, but for the seed, which verbs share."""
+
+    method: ScheduleOpt = "scsp"
+    epochs: EpochsOpt = 5
+    settle: SettleOpt = None
+    distill: DistillOpt = False
+    distill_weight: DistillWeightOpt = 0.5
+    temperature: TemperatureOpt = 4.0
+    feature_weight: FeatureWeightOpt = 0.0
+    loss: LossOpt = ""
+    output_name: OutputNameOpt = ""
+    held_out: HeldOutOpt = 0.1
+    augment: AugmentOpt = ""
+    penalty: PenaltyOpt = "none"
+    penalty_weight: PenaltyWeightOpt = 1e-4
+    batch: BatchOpt = 128
+    accumulate: AccumulateOpt = 1
+    optimiser: OptimiserOpt = "sgd"
+    rate: RateOpt = None
+    rates: RatesOpt = "cosine"
+    warm_up: WarmUpOpt = 0.05
+    momentum: MomentumOpt = 0.9
+    weight_decay: WeightDecayOpt = 1e-4
+    clip: ClipOpt = 0.0
+    ema: EmaOpt = 0.0
+    precision: PrecisionOpt = "32"
+    norm: NormOpt = "auto"
+    patience: PatienceOpt = 0
+    accelerator: AcceleratorOpt = "auto"
+    checkpoint_steps: CheckpointOpt = 0

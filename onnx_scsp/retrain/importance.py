@@ -30,12 +30,13 @@ from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import ConfigError, ModelError, OutputError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import write_bytes
-from onnx_scsp.retrain.feed import open_feed
+from onnx_scsp.retrain.feed import Feed, open_feed
 from onnx_scsp.retrain.lift import Lifted, lift
-from onnx_scsp.retrain.losses import are_probabilities, as_logits, cross_entropy
 from onnx_scsp.retrain.members import owners
 from onnx_scsp.retrain.npz import npz_bytes
+from onnx_scsp.retrain.options import RetrainConfig
 from onnx_scsp.retrain.student import as_tensors
+from onnx_scsp.retrain.targets import make_objective
 from onnx_scsp.types import ChannelGroup, FloatArray, IntArray, Role
 
 _LEAST = 1e-12
@@ -49,6 +50,7 @@ def gradient_importance(
     labels: IntArray | None = None,
     *,
     output_name: str = "",
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     batch: int = 64,
     draws: int = 4,
     seed: int = 0,
@@ -61,6 +63,7 @@ def gradient_importance(
         data: Its inputs.
         labels: Their classes, or None to score by the outputs alone.
         output_name: The output with the class scores; "" is the first.
+        input_shapes: Shapes for inputs with dynamic axes.
         batch: Samples per gradient.
         draws: Random projections of the outputs per batch, where there are no labels.
         seed: Their seed.
@@ -74,13 +77,13 @@ def gradient_importance(
         ConfigError: Samples and labels do not fit, or the outputs are nothing to derive.
         ModelError: The model cannot be lifted, or has nothing to score.
     """
-    coupling, lifted = find_coupling(model), lift(model).eval()
+    coupling, lifted = find_coupling(model, input_shapes=input_shapes), lift(model).eval()
     feed = open_feed(data, labels)
     size = batch if lifted.batch.free else lifted.batch.size
     if labels is None:
         losses: Sequence[Loss] = [_Projection(lifted, seed + draw) for draw in range(draws)]
     else:
-        losses = [_Labels(lifted, output_name)]
+        losses = [_by_labels(model, lifted, feed, output_name)]
     sums = {group.id: np.zeros(group.n_units) for group in coupling.map.groups}
     steps = 0
     for arrays, classes in feed.batches(size):
@@ -124,27 +127,16 @@ def write_importance(scores: Mapping[str, FloatArray], path: str | os.PathLike[s
     write_bytes(npz_bytes(scores), path)
 
 
-class _Labels:
-    """Cross-entropy of one output."""
+def _by_labels(model: Model, lifted: Lifted, feed: Feed, output_name: str) -> Loss:
+    """The loss that training on these labels has, on outputs that keep their gradients."""
+    config = RetrainConfig(output_name=output_name)
+    objective = make_objective(config, model, lifted, feed, None)
 
-    def __init__(self, lifted: Lifted, name: str) -> None:
-        self.name = name or lifted.output_names[0]
-        if self.name not in lifted.output_names:
-            raise ConfigError(
-                f"the model has no output '{name}'; it has {', '.join(lifted.output_names)}"
-            )
-
-    def __call__(self, outputs: Mapping[str, Tensor], labels: IntArray | None) -> Tensor:
-        scores = outputs[self.name]
+    def loss(outputs: Mapping[str, Tensor], labels: IntArray | None) -> Tensor:
         assert labels is not None
-        classes = as_logits(scores, probabilities=False).shape
-        if len(classes) != 2 or int(labels.max()) >= classes[1] or int(labels.min()) < 0:
-            raise ConfigError(
-                f"labels from {labels.min()} to {labels.max()} do not fit output '{self.name}' "
-                f"of shape {'x'.join(map(str, scores.shape))}"
-            )
-        wanted = torch.from_numpy(np.asarray(labels, np.int64))
-        return cross_entropy(scores, wanted, probabilities=are_probabilities(scores))
+        return objective(outputs, None, torch.from_numpy(labels))
+
+    return loss
 
 
 class _Projection:

@@ -114,8 +114,8 @@ def _check_classes(
 ) -> None:
     if not scores or not are_scores(answers[scores]):
         raise ConfigError(
-            f"no output ({', '.join(names)}) is a row of class scores per sample; give --loss "
-            "module:function, or --distill without --labels"
+            f"no output ({', '.join(names)}) is a row of class scores per sample; leave --labels "
+            "out (retrain takes --distill in its place, or a --loss module:function beside it)"
         )
     assert train.labels is not None
     classes = squeezed(answers[scores]).shape[1]

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from onnx_scsp.cli.calibration import calibration_source
+from onnx_scsp.cli.calibration import ImageOptions, calibration_source
 
 FOLDED = Path(__file__).resolve().parents[2] / "models" / "digits_folded.onnx"
-NONE = dict.fromkeys(("size", "resize", "layout", "colour", "scale", "mean", "std"))
 
 
 @pytest.fixture(scope="module")
@@ -171,17 +170,17 @@ def test_is_refused_with_one_sentence(case, run, folder):
 
 
 def test_without_options_there_is_no_preprocessing():
-    assert calibration_source("images", None, **NONE) == ("images", None)
+    assert calibration_source("images", ImageOptions()) == ("images", None)
 
 
 def test_options_override_the_file(tmp_path):
     (tmp_path / "p.toml").write_text("size = 8\nscale = 1\nmean = [1, 2, 3]\n")
-    options = NONE | {"size": "4x6", "mean": "0.5"}
-    _, recipe = calibration_source("images", tmp_path / "p.toml", **options)
+    images = ImageOptions(tmp_path / "p.toml", size="4x6", mean="0.5")
+    _, recipe = calibration_source("images", images)
     assert (recipe.size, recipe.scale, recipe.mean) == ((4, 6), 1.0, 0.5)
 
 
 def test_options_are_read_as_they_are_written():
-    options = NONE | {"size": "8", "scale": "1/128", "std": "1,2,3", "colour": "bgr"}
-    _, recipe = calibration_source("images", None, **options)
+    images = ImageOptions(size="8", scale="1/128", std="1,2,3", colour="bgr")
+    _, recipe = calibration_source("images", images)
     assert (recipe.size, recipe.scale, recipe.std) == ((8, 8), 1 / 128, (1.0, 2.0, 3.0))

@@ -47,7 +47,8 @@ def test_scores_are_written_and_pruning_goes_by_them(
     [
         ((*START, "s.json"), "written as .npz"),
         ((*START, "s.npz", "--labels", "short.npy"), "3 labels"),
-        ((*START, "s.npz", "--output-name", "x9", "--labels", "y.npy"), "no output 'x9'"),
+        ((*START, "s.npz", "--output-name", "x9", "--labels", "y.npy"), "'x9' is no output"),
+        ((*START, "s.npz", "--input-shape", "nope:1,2"), "nope"),
         (("importance", "model.onnx", "--data", "no.npy", "-o", "s.npz"), "no such file"),
     ],
 )

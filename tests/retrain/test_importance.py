@@ -125,10 +125,10 @@ def test_other_endings_and_folders_that_are_not_there_are_refused(tmp_path: Path
 @pytest.mark.parametrize(
     ("labels", "options", "words"),
     [
-        (np.full(16, 10), {}, "do not fit output"),
-        (np.full(16, -1), {}, "do not fit output"),
+        (np.full(16, 10), {}, "label 10 is none of the network's 10 classes"),
+        (np.full(16, -1), {}, "label -1 is none"),
         (np.zeros(15, int), {}, "15 labels"),
-        (np.zeros(16, int), {"output_name": "x9"}, "no output 'x9'"),
+        (np.zeros(16, int), {"output_name": "x9"}, "'x9' is no output"),
     ],
 )
 def test_what_does_not_fit_is_refused(labels, options, words) -> None:
