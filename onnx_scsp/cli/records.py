@@ -18,16 +18,15 @@ def flattened(verb: Callable[..., None]) -> Callable[..., None]:
     Returns:
         A function of the same name and description that takes all of them by name.
     """
-    hints = get_type_hints(verb, include_extras=True)
     parameters: list[inspect.Parameter] = []
     records: dict[str, type] = {}
-    for name, parameter in inspect.signature(verb).parameters.items():
-        if is_dataclass(hints[name]):
-            records[name] = hints[name]
-            parameters += _options(hints[name])
+    for name, parameter in inspect.signature(verb, eval_str=True).parameters.items():
+        kind = parameter.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            records[name] = kind
+            parameters += _options(kind)
         else:
-            named = parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
-            parameters.append(named)
+            parameters.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
 
     def command(**given: Any) -> None:
         made = {
