@@ -84,6 +84,18 @@ def test_training_makes_up_for_the_cut(tmp_path: Path) -> None:
     assert top1(tmp_path / "out.onnx") > max(top1(tmp_path / "cut.onnx") + 0.2, 0.8)
 
 
+@pytest.mark.parametrize("distill", [False, True])
+def test_mixed_precision_trains_and_writes_single_precision(tmp_path: Path, distill: bool) -> None:
+    full = retrain(tmp_path, config(method="finetune", distill=distill))
+    mixed = retrain(tmp_path, config(method="finetune", precision="bf16", distill=distill))
+    assert mixed.report
+    assert mixed.metric_after is not None
+    assert mixed.metric_after > 0.9
+    kinds = {t.data_type for t in onnx.load(tmp_path / "out.onnx").graph.initializer}
+    assert kinds == {t.data_type for t in onnx.load(DIGITS).graph.initializer}
+    assert mixed.records[-1]["loss"] != full.records[-1]["loss"]  # it did compute in bfloat16
+
+
 def test_distillation_without_labels_brings_agreement_back(tmp_path: Path) -> None:
     cut = PruneConfig(value=0.15, method="l2", compensate="none", synthetic=False)
     onnx_scsp.prune(DIGITS, tmp_path / "cut.onnx", cut)
