@@ -94,21 +94,32 @@ def hide(
 
 
 def compress(model: onnx.ModelProto, at: int, place: int, axis: int, stays: np.ndarray) -> None:
-    """Leaves out what goes; an LRN gets its width back by a product with zeros and ones."""
+    """Leaves out what goes; what keeps the axis gets its width back by zeros and ones.
+
+    That is an LRN, or an average over a window of neighbours, whose outermost entries have no
+    window of their own.
+    """
     node = model.graph.node[at]
     out = node.output[0]
     model.graph.initializer.append(numpy_helper.from_array(stays, f"{out}_stays"))
     kept = helper.make_node("Compress", [node.input[place], f"{out}_stays"], [f"{out}_rest"])
     kept.attribute.append(helper.make_attribute("axis", axis))
     node.input[place] = kept.output[0]
-    if node.op_type == "LRN":
-        spread = np.eye(stays.size, dtype=dtype_of(model))[stays]
+    if node.op_type in ("LRN", "AveragePool"):
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        kernel = [1, 1, *attributes.get("kernel_shape", (1, 1))]
+        pads = [0, 0, *attributes.get("pads", [0] * len(kernel))][axis :: len(kernel) - 2][:2]
+        pads = pads if axis > 1 else [0, 0]
+        centres = slice(kernel[axis] // 2 - pads[0], stays.size - kernel[axis] // 2 + pads[1])
+        spread = np.eye(stays[centres].size, dtype=dtype_of(model))[stays[centres]]
         model.graph.initializer.append(numpy_helper.from_array(spread, f"{out}_spread"))
         node.output[0] = f"{out}_narrow"
+        last = [place for place in range(len(kernel)) if place != axis] + [axis]
+        perms = (last, np.argsort(last).tolist())
         back = [
-            helper.make_node("Transpose", [f"{out}_narrow"], [f"{out}_rows"], perm=[0, 2, 3, 1]),
+            helper.make_node("Transpose", [f"{out}_narrow"], [f"{out}_rows"], perm=perms[0]),
             helper.make_node("MatMul", [f"{out}_rows", f"{out}_spread"], [f"{out}_wide"]),
-            helper.make_node("Transpose", [f"{out}_wide"], [out], perm=[0, 3, 1, 2]),
+            helper.make_node("Transpose", [f"{out}_wide"], [out], perm=perms[1]),
         ]
         for step, made in enumerate(back):
             model.graph.node.insert(at + 1 + step, made)

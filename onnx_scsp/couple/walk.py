@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_scsp.couple.shuffles import Shuffle, find_shuffles
+from onnx_scsp.graph.branches import Routes, find_routes
 from onnx_scsp.graph.constants import FLOATS, FOLDABLE, Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import observe_shapes
@@ -63,9 +64,10 @@ def walk(
     graph = view(model.proto)
     constants = Constants(model, graph)
     specs = input_specs(model, graph, constants, input_shapes)
-    walker = shape_walk(model, graph, constants, specs)
+    routes = find_routes(model, graph, constants)
+    walker = shape_walk(model, graph, constants, specs, routes)
     other = input_specs(model, graph, constants, input_shapes, variant=1)
-    shadow = Walker(model, constants, other)
+    shadow = Walker(model, constants, other, routes)
     for node in graph.nodes:
         shadow.advance(node)
     is_static = {
@@ -73,7 +75,7 @@ def walk(
     }
     shuffles = find_shuffles(graph, walker.shapes)
     inside = frozenset(name for shuffle in shuffles for name in shuffle.inside)
-    facts = Facts(inside_shuffles=inside)
+    facts = Facts(inside_shuffles=inside, routes=routes)
     _label_inputs(specs, facts)
     missing: set[str] = set()
     local = {(function.domain, function.name) for function in model.proto.functions}
@@ -90,10 +92,14 @@ def walk(
 
 
 def shape_walk(
-    model: Model, graph: GraphView, constants: Constants, specs: tuple[InputSpec, ...]
+    model: Model,
+    graph: GraphView,
+    constants: Constants,
+    specs: tuple[InputSpec, ...],
+    routes: Routes,
 ) -> Walker:
     """Concrete shapes; where inference does not know an operator, the runtime is asked once."""
-    walker = Walker(model, constants, specs)
+    walker = Walker(model, constants, specs, routes)
     for node in graph.nodes:
         walker.advance(node)
     unknown = [
@@ -180,7 +186,7 @@ def _visit(
         for n in node.inputs
         if n and n not in facts.activations and n not in constants and n not in walker.values
     ]
-    if node.has_body:
+    if node.has_body and node.index not in facts.routes:
         _refuse(site, incoming, FreezeReason.SUBGRAPH, "hands channels to a subgraph")
     elif rule is None:
         missing.add(f"{node.domain}.{node.op_type}" if node.domain else node.op_type)

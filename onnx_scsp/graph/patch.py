@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.bodies import forget_sizes
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model, external_entries, is_external
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
@@ -75,6 +76,7 @@ class Patch:
         dims: Value name -> axis -> new size, for declared shapes.
         gathers: Node index -> Gather that takes the node's place.
         behind: Node index -> (operator, second operand) that its first output goes through.
+        bodies: Indices of nodes whose bodies read values that are cut.
     """
 
     tensors: Mapping[str, AnyArray] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Patch:
     dims: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     gathers: Mapping[int, Gather] = field(default_factory=dict)
     behind: Mapping[int, tuple[str, AnyArray]] = field(default_factory=dict)
+    bodies: frozenset[int] = frozenset()
 
 
 def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelProto:
@@ -153,6 +156,8 @@ class _Applier:
             self._become_gather(node, gather)
         for node, (op_type, operand) in self.patch.behind.items():
             self._go_through(node, op_type, operand)
+        for node in self.patch.bodies:
+            forget_sizes(self.nodes[node])
         self._declare()
         self._rebuild()
 

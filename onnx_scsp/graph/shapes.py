@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import TypeProto, helper, numpy_helper, shape_inference
 
 from onnx_scsp.errors import ConfigError
+from onnx_scsp.graph.branches import Routes
 from onnx_scsp.graph.constants import FOLDABLE, Constants, evaluate_all
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.view import GraphView, NodeView
@@ -157,7 +159,14 @@ class Walker:
         values: Value name -> its value, for shape arithmetic.
     """
 
-    def __init__(self, model: Model, constants: Constants, specs: Iterable[InputSpec]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        constants: Constants,
+        specs: Iterable[InputSpec],
+        routes: Routes = MappingProxyType({}),
+    ) -> None:
+        self._routes = routes
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.types: dict[str, int] = {}
         self.values: dict[str, AnyArray] = {}
@@ -203,7 +212,7 @@ class Walker:
         """Adds what is known of the node's outputs; unknown ones stay absent."""
         if node.op_type == "Constant" and not node.domain:
             return
-        if self._evaluate(node):
+        if self._evaluate(node) or self._follow(node):
             return
         for name, inferred in self._infer(node).items():
             shape = _concrete(inferred)
@@ -242,6 +251,16 @@ class Walker:
             if name:
                 self._learn(name, value)
         return True
+
+    def _follow(self, node: NodeView) -> bool:
+        """What an If makes that always takes one branch."""
+        routes = self._routes.get(node.index, ())
+        for route, name in zip(routes, node.outputs, strict=False):
+            shape = route.shape(self.shapes[route.source]) if route.source in self.shapes else None
+            if shape is not None:
+                self.shapes[name] = shape
+                self.types[name] = self.types[route.source]
+        return bool(routes)
 
     def _is_small(self, node: NodeView) -> bool:
         """Guards evaluation against operators that could blow a value up."""

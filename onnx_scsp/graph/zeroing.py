@@ -4,7 +4,7 @@
     restricted = Gather(x, K),              K the entries that stay
 
 say so in operators of every operator set and without naming an element type. What keeps the axis
-(LRN) is put back the first way: zeros where nothing stays.
+(LRN, a window that slides over it) is put back the first way: zeros where nothing stays.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_scsp.types import BoolArray, IntArray
-
-_KEEPS_AXIS = frozenset({"LRN"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,13 +53,42 @@ def zero_entries(proto: onnx.ModelProto, places: Mapping[tuple[str, int], Zeroed
             before = _before(node, place, zeroed)
             nodes.extend(before)
             node.input[place] = before[-1].output[0]
-            if zeroed.restricted and node.op_type in _KEEPS_AXIS:
-                behind = _put_back(node, zeroed)
+            kept = slack(node, zeroed.axis) if zeroed.restricted else None
+            if kept is not None:
+                inner = zeroed.stays[kept[0] : zeroed.stays.size - kept[1]]
+                behind = _put_back(node, inner, zeroed.axis)
         nodes.extend((node, *behind))
-    kept = [node.SerializeToString() for node in nodes]
+    copies = [node.SerializeToString() for node in nodes]
     del proto.graph.node[:]
-    for data in kept:
+    for data in copies:
         proto.graph.node.add().ParseFromString(data)
+
+
+def slack(node: onnx.NodeProto, axis: int) -> tuple[int, int] | None:
+    """How many entries of an axis lie before and behind those that a node keeps in their order.
+
+    Args:
+        node: A node of the default domain.
+        axis: An axis of its input.
+
+    Returns:
+        (0, 0) for LRN. For an AveragePool whose windows of 2r + 1 entries, one step apart, slide over
+        the axis, r less what it pads: the first window's centre is the first entry that is kept.
+        None for everything else.
+    """
+    if node.op_type == "LRN":
+        return 0, 0
+    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    count, place = len(given.get("kernel_shape", ())), axis - 2
+    if node.op_type != "AveragePool" or not 0 <= place < count:
+        return None
+    window = given["kernel_shape"][place]
+    steps = [given.get(name, [1] * count)[place] for name in ("strides", "dilations")]
+    first, last = given.get("pads", [0] * 2 * count)[place::count]
+    radius = window // 2
+    if window % 2 == 0 or steps != [1, 1] or given.get("auto_pad", b"NOTSET") != b"NOTSET":
+        return None
+    return (radius - first, radius - last) if max(first, last) <= radius else None
 
 
 def take(x: str, out: str, entries: IntArray, axis: int) -> list[onnx.NodeProto]:
@@ -81,12 +108,12 @@ def _before(node: onnx.NodeProto, place: int, zeroed: Zeroed) -> list[onnx.NodeP
     return _with_zeros(x, base, np.arange(size) + np.where(zeroed.stays, 0, size), zeroed.axis)
 
 
-def _put_back(node: onnx.NodeProto, zeroed: Zeroed) -> list[onnx.NodeProto]:
+def _put_back(node: onnx.NodeProto, stays: BoolArray, axis: int) -> list[onnx.NodeProto]:
     out = node.output[0]
     node.output[0] = f"{out}__inner"
-    places = np.cumsum(zeroed.stays) - 1
-    entries = np.where(zeroed.stays, places, int(zeroed.stays.sum()))
-    return _with_zeros(node.output[0], out, entries, zeroed.axis)
+    places = np.cumsum(stays) - 1
+    entries = np.where(stays, places, int(stays.sum()))
+    return _with_zeros(node.output[0], out, entries, axis)
 
 
 def _with_zeros(x: str, out: str, entries: IntArray, axis: int) -> list[onnx.NodeProto]:

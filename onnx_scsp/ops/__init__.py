@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from onnx_scsp.errors import InternalError
 from onnx_scsp.ops import (
+    branch,
     contrib,
     conv,
     einsum,
@@ -59,6 +60,7 @@ RULES: RuleTable = rule_table(
         *slicing.RULES,
         *pool.RULES,
         *reduce.RULES,
+        *branch.RULES,
         *sampling.RULES,
         *indexing.RULES,
         *einsum.RULES,
@@ -80,6 +82,6 @@ def approximating(rules: RuleTable) -> RuleTable:
     Returns:
         A read-only table.
     """
-    looser = rule_table((*norm.APPROXIMATE_RULES, *reduce.APPROXIMATE_RULES))
+    looser = rule_table((*norm.APPROXIMATE_RULES, *pool.APPROXIMATE_RULES, *reduce.APPROXIMATE_RULES))
     own = {key: rule for key, rule in looser.items() if rules.get(key) is RULES[key]}
     return MappingProxyType({**rules, **own})

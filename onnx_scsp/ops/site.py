@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from onnx_scsp.graph.branches import Routes
 from onnx_scsp.graph.constants import FLOATS, Constants, Source
 from onnx_scsp.graph.shapes import Walker
 from onnx_scsp.graph.view import NodeView
@@ -134,6 +135,7 @@ class Facts:
     activations: dict[str, Labelled] = field(default_factory=dict)
     means: set[int] = field(default_factory=set)
     inside_shuffles: frozenset[str] = frozenset()
+    routes: Routes = field(default_factory=dict)
 
     def fresh(self, count: int) -> IntArray:
         """`count` labels that no slot carries yet."""

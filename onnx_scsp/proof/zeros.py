@@ -13,7 +13,7 @@ import onnx
 
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.view import view
-from onnx_scsp.graph.zeroing import Zeroed, take, zero_entries
+from onnx_scsp.graph.zeroing import Zeroed, slack, take, zero_entries
 from onnx_scsp.types import ChannelGroup, IntArray, PrunePlan
 
 
@@ -46,7 +46,9 @@ def keep_neighbours(
     plan: PrunePlan,
     source: Callable[[ChannelGroup, IntArray], IntArray],
 ) -> None:
-    """Lets LRN see permuted channels in their old order, and permutes what it makes, in place.
+    """Lets windows over channels see them in their old order, and permutes what they make, in place.
+
+    (Those of an LRN, or of an AveragePool where one is written out.)
 
     Args:
         variant: The original with its units permuted.
@@ -56,13 +58,15 @@ def keep_neighbours(
     """
     nodes = view(model.proto).nodes
     order: dict[str, IntArray] = {}
+    axes: dict[str, int] = {}
     for group in plan.groups:
         for reduction in group.reductions:
             node = nodes[reduction.at[0]]
-            if node.op_type == "LRN":
+            if slack(node.proto, reduction.axis) is not None:
                 before = order.get(node.outputs[0], np.arange(reduction.units.size))
                 moved: IntArray = source(group, reduction.units)
                 order[node.outputs[0]] = np.where(reduction.units >= 0, moved, before)
+                axes[node.outputs[0]] = reduction.axis
     if not order:
         return
     changed: list[onnx.NodeProto] = []
@@ -71,10 +75,12 @@ def keep_neighbours(
         if out not in order:
             changed.append(proto)
             continue
-        in_order = take(proto.input[0], f"{out}__in_order", np.argsort(order[out]), axis=1)
+        axis, first, last = axes[out], *(slack(proto, axes[out]) or (0, 0))
+        in_order = take(proto.input[0], f"{out}__in_order", np.argsort(order[out]), axis)
+        kept = order[out][first : order[out].size - last] - first
         proto.input[0] = in_order[-1].output[0]
         proto.output[0] = f"{out}__inner"
-        changed += [*in_order, proto, *take(proto.output[0], out, order[out], axis=1)]
+        changed += [*in_order, proto, *take(proto.output[0], out, kept, axis)]
     kept = [node.SerializeToString() for node in changed]
     del variant.graph.node[:]
     for data in kept:

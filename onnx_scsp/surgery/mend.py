@@ -70,6 +70,7 @@ class _Mender:
         self.inputs: dict[tuple[int, int], AnyArray] = {}
         self.masked: dict[tuple[int, int], tuple[BoolArray, AnyArray]] = {}
         self.behind: dict[int, tuple[str, AnyArray]] = {}
+        self.bodies: set[int] = set()
 
     def run(self) -> Patch:
         for node in self.coupling.walk.graph.nodes:
@@ -83,6 +84,7 @@ class _Mender:
             dims=self._dims(),
             gathers=self.gathers,
             behind=self.behind,
+            bodies=frozenset(self.bodies),
         )
 
     def _gathers(self) -> dict[int, Gather]:
@@ -104,6 +106,8 @@ class _Mender:
 
     def _visit(self, node: NodeView) -> None:
         activations = self.coupling.activations
+        if any(name in self.kept for name in node.captured):
+            self.bodies.add(node.index)
         rule = None if node.index in self.gathered else self.rules.get((node.domain, node.op_type))
         if rule is not None and rule.mend is not None and self._is_followed(node):
             mend = Mend(
