@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+from branches import there_and_back
 from net_builder import Net, image
 from onnx import TensorProto, helper, numpy_helper
 
@@ -358,6 +359,14 @@ def if_captures() -> onnx.ModelProto:
 
     y = n.op("If", "flag", then_branch=branch("Neg"), else_branch=branch("Abs"), channels=12)
     return n.build(n.head(n.block(y, 8)), output_shape=["N", 5])
+
+
+@net
+def squeezed_by_if() -> onnx.ModelProto:
+    """Ifs that always take the same branch, one on what the other makes."""
+    n, x = image()
+    x = n.block(there_and_back(n, there_and_back(n, n.block(x, 8))), 12)
+    return n.build(n.head(n.block(there_and_back(n, x), 8)), output_shape=["N", 5])
 
 
 @net

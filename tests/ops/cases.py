@@ -11,6 +11,7 @@ from typing import Any
 from net_builder import Net
 from onnx import TensorProto
 from ops.attention_cases import ATTENTION
+from ops.branch_cases import BRANCHES
 from ops.case import CHANNELS, MIXES, Case, Fragment, bounded, cast, other, positive
 from ops.contrib_cases import CONTRIB
 from ops.more_cases import MORE
@@ -314,6 +315,18 @@ def pool_indices(n: Net, x: str) -> str:
     return str(n.op("Mul", cast(n, found), n.const(0.01)))
 
 
+def over_channels(op_type: str, window: int, **attrs: Any) -> Fragment:
+    """Channels lie on the first axis that windows of a third rank slide over."""
+
+    def fragment(n: Net, x: str) -> str:
+        deep = n.op("Unsqueeze", x, n.const([1]))
+        pads = [window // 2, 0, 0] * 2
+        y = n.op(op_type, deep, kernel_shape=[window, 2, 2], pads=pads, **attrs)
+        return str(n.op("Squeeze", y, n.const([1])))
+
+    return fragment
+
+
 def there_and_back(n: Net, x: str) -> str:
     return str(n.op("DepthToSpace", n.op("SpaceToDepth", x, blocksize=2), blocksize=2))
 
@@ -332,6 +345,9 @@ WINDOWS = [
     pool("MaxPool", kernel_shape=[2, 2], strides=[2, 2]),
     pool("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
     pool("LpPool", opset=18, kernel_shape=[2, 2]),
+    Case("AveragePool-over-channels", "AveragePool", over_channels("AveragePool", 3), MIXES),
+    Case("AveragePool-beside-channels", "AveragePool", over_channels("AveragePool", 1)),
+    Case("MaxPool-over-channels", "MaxPool", over_channels("MaxPool", 3), MIXES),
     pool("GlobalAveragePool"),
     pool("GlobalMaxPool"),
     pool("GlobalLpPool"),
@@ -356,6 +372,7 @@ CASES = [
     *MOVING,
     *WINDOWS,
     *PRODUCTS,
+    *BRANCHES,
     *ATTENTION,
     *MORE,
     *CONTRIB,

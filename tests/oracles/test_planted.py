@@ -29,6 +29,7 @@ PLANTABLE = [
     "depthwise_separable",
     "grouped",
     "concat_branches",
+    "squeezed_by_if",
     "digits_bn",
     "digits_folded",
 ]
