@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def branch(
-    x: str, *moves: tuple[str, Sequence[int] | None], sizes: Sequence[int | str | None] | None = None
+    x: str,
+    *moves: tuple[str, Sequence[int] | None],
+    sizes: Sequence[int | str | None] | None = None,
 ) -> onnx.GraphProto:
     """A body that runs operators on a value of the graph around it, one behind another."""
     nodes, given = [], x

@@ -64,11 +64,21 @@ def mask(model: onnx.ModelProto, document: dict[str, Any]) -> int:
             if member["role"] == "scales" and gone:
                 stays = ~np.isin(member["units"], sorted(gone))
                 restrict_norms(model, member["tensor"], stays)
+    hide_all(model, made_by, document)
+    return removed
+
+
+def hide_all(model: onnx.ModelProto, made_by: list[str], document: dict[str, Any]) -> None:
+    """What nodes run over without a weight; one place may see channels of several groups."""
+    hidden: dict[str, tuple[dict[str, Any], np.ndarray]] = {}
     for group in document["groups"]:
         gone = set(range(group["units"])) - set(group["keep"])
         for reduction in group.get("reductions", ()):
-            hide(model, made_by, reduction, np.isin(reduction["units"], sorted(gone)))
-    return removed
+            entries = np.isin(reduction["units"], sorted(gone))
+            before = hidden.get(reduction["use"], (reduction, np.zeros_like(entries)))[1]
+            hidden[reduction["use"]] = (reduction, entries | before)
+    for reduction, entries in hidden.values():
+        hide(model, made_by, reduction, entries)
 
 
 def hide(

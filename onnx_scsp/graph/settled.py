@@ -1,7 +1,7 @@
 """Conditions that are the same whatever the inputs are. They are proved, never sampled.
 
-Sizes count as known only where ONNX's own shape inference derives them from the declared inputs, and
-a condition only where every entry that goes into it is a constant or such a size.
+Sizes count as known only where ONNX's own shape inference derives them from the declared inputs,
+and a condition only where every entry that goes into it is a constant or such a size.
 
 The inference runs on a skeleton of the model: the values of small constants, the shapes of the
 others, and no recorded shapes, which a file may state too narrowly.
@@ -162,9 +162,7 @@ class Settled:
                 dim.dim_value = size
         return True
 
-    def _skeleton(
-        self, model: Model, aliases: Mapping[int, tuple[Alias, ...]]
-    ) -> onnx.ModelProto:
+    def _skeleton(self, model: Model, aliases: Mapping[int, tuple[Alias, ...]]) -> onnx.ModelProto:
         bare = onnx.GraphProto(name="skeleton")
         stored = {tensor.name for tensor in model.proto.graph.initializer}
         for value in model.proto.graph.input:

@@ -72,9 +72,9 @@ def slack(node: onnx.NodeProto, axis: int) -> tuple[int, int] | None:
         axis: An axis of its input.
 
     Returns:
-        (0, 0) for LRN. For an AveragePool whose windows of 2r + 1 entries, one step apart, slide over
-        the axis, r less what it pads: the first window's centre is the first entry that is kept.
-        None for everything else.
+        (0, 0) for LRN. For an AveragePool whose windows of 2r + 1 entries, one step apart, slide
+        over the axis, r less what it pads: the first window's centre is the first entry that is
+        kept. None for everything else.
     """
     if node.op_type == "LRN":
         return 0, 0

@@ -82,6 +82,7 @@ def approximating(rules: RuleTable) -> RuleTable:
     Returns:
         A read-only table.
     """
-    looser = rule_table((*norm.APPROXIMATE_RULES, *pool.APPROXIMATE_RULES, *reduce.APPROXIMATE_RULES))
+    families = (norm, pool, reduce)
+    looser = rule_table(rule for family in families for rule in family.APPROXIMATE_RULES)
     own = {key: rule for key, rule in looser.items() if rules.get(key) is RULES[key]}
     return MappingProxyType({**rules, **own})

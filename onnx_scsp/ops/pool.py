@@ -1,10 +1,9 @@
 """Pooling and resampling: every channel on its own.
 
-A window may also slide over channels that lie on one of its axes, as in local response normalisation
-written out (square, pad, average over neighbours, divide). With x on C channels and windows of
-n = 2r + 1 of them,
+A window may also slide over channels that lie on one of its axes, as in local response
+normalisation written out (square, pad, average over neighbours, divide). With windows of 2r + 1,
 
-    y_c = mean of x_(c-r) .. x_(c+r)
+    y_c = mean of x_(c-r) .. x_(c+r),
 
 no channel goes without changing its neighbours. On request (`--approximate`) the windows run over
 what stays, as those of LRN do: whoever stays has the nearest that stay for neighbours.
@@ -21,7 +20,6 @@ from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Site
 from onnx_scsp.types import FreezeReason
 
-
 _WINDOW = (
     "{} slides a window over channels, as a normalisation over neighbours does, so removing one "
     "changes the others"
@@ -37,10 +35,9 @@ def _per_channel(site: Site) -> None:
         block(site, _WINDOW.format(site.node.op_type))
         return
     if slid:
-        labels = site.vector(x, 1).reshape(1, -1, *(1,) * (len(x.shape) - 2))
+        site.emit(site.vector(x, 1).reshape(1, -1, *(1,) * (len(x.shape) - 2)))
     else:
-        labels = x.labels
-    site.emit(labels)
+        site.emit(x.labels)
     if any(site.node.outputs[1:]):
         detail = "its second output numbers places across all channels"
         site.freeze(x.labels, FreezeReason.MIXES_CHANNELS, detail)

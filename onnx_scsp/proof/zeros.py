@@ -46,9 +46,9 @@ def keep_neighbours(
     plan: PrunePlan,
     source: Callable[[ChannelGroup, IntArray], IntArray],
 ) -> None:
-    """Lets windows over channels see them in their old order, and permutes what they make, in place.
+    """Lets windows over channels see these in their old order, and permutes what they make.
 
-    (Those of an LRN, or of an AveragePool where one is written out.)
+    Those are the windows of an LRN, or of an AveragePool where one is written out. In place.
 
     Args:
         variant: The original with its units permuted.
@@ -75,12 +75,13 @@ def keep_neighbours(
         if out not in order:
             changed.append(proto)
             continue
-        axis, first, last = axes[out], *(slack(proto, axes[out]) or (0, 0))
+        axis = axes[out]
+        first, last = slack(proto, axis) or (0, 0)
         in_order = take(proto.input[0], f"{out}__in_order", np.argsort(order[out]), axis)
-        kept = order[out][first : order[out].size - last] - first
+        inner: IntArray = order[out][first : order[out].size - last] - first
         proto.input[0] = in_order[-1].output[0]
         proto.output[0] = f"{out}__inner"
-        changed += [*in_order, proto, *take(proto.output[0], out, kept, axis)]
+        changed += [*in_order, proto, *take(proto.output[0], out, inner, axis)]
     kept = [node.SerializeToString() for node in changed]
     del variant.graph.node[:]
     for data in kept:
