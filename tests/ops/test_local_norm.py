@@ -245,3 +245,13 @@ def test_the_cut_network_normalises_over_what_stays(tmp_path: Path) -> None:
     padded = np.pad(x**2, [(0, 0), (2, 2), (0, 0), (0, 0)])
     mean = sum(padded[:, k : k + WIDTH // 2] for k in range(5)) / 5
     assert np.allclose(y, x / (1.0 + 0.8 * mean) ** 0.75, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["scsp", "output-aware"])
+def test_readers_are_repaired_on_what_a_window_over_the_rest_makes(
+    method: str, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, compensate="reconstruct", method=method)
+    result = pruned(alexnet(), tmp_path, config)
+    assert result.fits
+    assert result.report
