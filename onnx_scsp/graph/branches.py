@@ -92,9 +92,9 @@ def find_routes(model: Model, graph: GraphView, constants: Constants) -> Routes:
         return MappingProxyType({})  # operators of these names may do something else here
     pending = {}
     for node in graph.nodes:
-        if node.op_type == "If" and not node.domain:
+        if node.op_type == "If" and not node.domain and all(node.outputs):
             both = [_trace(node, name, model, constants) for name in ("then_branch", "else_branch")]
-            if all(both):
+            if all(both) and all(len(found) == len(node.outputs) for found in both):
                 pending[node.index] = both
     routes: dict[int, tuple[Route, ...]] = {}
     while pending:
