@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from net_builder import Net
-from onnx import helper
+from onnx import TensorProto, helper
 
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.load import from_proto
@@ -132,6 +132,21 @@ def test_large_constants_take_part_by_their_shape_alone() -> None:
     weight = n.const(np.ones((2000, 4, 1, 1)))
     y = n.op("Conv", x, weight)
     proto = n.build(n.op("Identity", equal(n, sizes(n, y, 1), 2000)))
+    model = from_proto(proto)
+    graph = view(model.proto)
+    known = Settled(model, graph, Constants(model, graph), {})
+    assert known.condition(graph.producers[proto.graph.output[0].name]) is True
+
+
+def test_small_constants_of_any_type_do_not_stand_in_the_way() -> None:
+    n = Net()
+    x = n.input("N", 4, "H", 8)
+    proto = n.build(n.op("Identity", equal(n, sizes(n, x, 1), 4)))
+    for place, kind in enumerate((TensorProto.BFLOAT16, TensorProto.FLOAT16, TensorProto.INT4)):
+        proto.graph.initializer.append(helper.make_tensor(f"odd{place}", kind, [3], [1, 2, 3]))
+    text = helper.make_tensor("text", TensorProto.STRING, [2], [b"a", b"b"])
+    proto.graph.initializer.append(text)
+    proto.graph.initializer.append(helper.make_tensor("none", TensorProto.FLOAT, [0], []))
     model = from_proto(proto)
     graph = view(model.proto)
     known = Settled(model, graph, Constants(model, graph), {})
