@@ -24,6 +24,17 @@ from onnx_scsp.types import AnyArray, BoolArray
 _SMALL = 1 << 10
 """Elements up to which a constant's values take part."""
 
+_PLAIN = frozenset(
+    {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.DOUBLE,
+        onnx.TensorProto.INT32,
+        onnx.TensorProto.INT64,
+        onnx.TensorProto.BOOL,
+    }
+)
+"""Element types of the numbers that sizes and conditions are made of."""
+
 _FIRST_AXES_INPUT = 13
 """Operator set from which Squeeze and Unsqueeze take their axes as an input."""
 
@@ -184,21 +195,28 @@ class Settled:
         return skeleton
 
     def _is_folded(self, name: str) -> bool:
-        constants = self._constants
-        if name not in constants:
+        if name not in self._constants:
             return False
-        is_small = constants.size(name) <= _SMALL and name not in self._defaults
-        return is_small or not constants.is_derived(name)
+        return self._is_valued(name) or not self._constants.is_derived(name)
+
+    def _is_valued(self, name: str) -> bool:
+        """Whether a constant's values take part: small, of a plain type, and fixed."""
+        constants = self._constants
+        if name in self._defaults or constants.size(name) > _SMALL:
+            return False
+        if constants.is_derived(name):
+            return int(helper.np_dtype_to_tensor_dtype(constants.array(name).dtype)) in _PLAIN
+        return constants.elem_type(name) in _PLAIN
 
     def _add_constant(self, bare: onnx.GraphProto, name: str) -> None:
         """Small constants with their values, others with their shape."""
         constants = self._constants
-        if name in self._defaults or constants.size(name) > _SMALL:
-            kind, shape = constants.elem_type(name), constants.shape(name)
-            bare.input.append(helper.make_tensor_value_info(name, kind, shape))
-        else:
+        if self._is_valued(name):
             array = np.asarray(constants.array(name), order="C")
             bare.initializer.append(numpy_helper.from_array(array, name))
+        else:
+            kind, shape = constants.elem_type(name), constants.shape(name)
+            bare.input.append(helper.make_tensor_value_info(name, kind, shape))
 
     def _write_out(self, bare: onnx.GraphProto, alias: Alias, out: str) -> None:
         x, moves = alias
