@@ -15,11 +15,11 @@ AFTER = """## Data, splits, seeds
   padded shortcuts. A seeded permutation (2026) of the first 45,000 gives 2,048 images to calibrate
   and 5,000 to tune on; the last 5,000 report. The networks came trained on all 50,000 images, so
   absolute figures flatter every row alike and only losses mean anything. Even those are too large:
-  on images that they were not trained on, these networks are right in 87.47 and 88.52 % of the cases
-  (so their makers), on these in 93.7 and 95.1 %, and what a cut network forgets of images that the
-  dense one was trained on counts as lost. `unseen_resnet20` and `unseen_resnet32` are the same
-  graphs with weights of our own (`tools/accuracy/train_cifar.py`, seed 7, 30 epochs), trained on the
-  first 45,000 images alone: what they lose is lost on images that nobody has seen.
+  on images that they were not trained on, these networks are right in 87.47 and 88.52 % of the
+  cases (so their makers), on these in 93.7 and 95.1 %, and what a cut network forgets of images
+  that the dense one was trained on counts as lost. `unseen_resnet20` and `unseen_resnet32` are the
+  same graphs with weights of our own (`tools/accuracy/train_cifar.py`, seed 7, 30 epochs), trained
+  on the first 45,000 images alone: what they lose is lost on images that nobody has seen.
 - **Fashion-MNIST** (`--fashion`): Debian's `dataset-fashion-mnist` (MIT). The network is ours
   (`tools/accuracy/train_fashion.py`, seed 7): inverted residuals with depthwise convolutions,
   trained on the first 50,000 training images; of those, 2,048 calibrate. The first 5,000 of the
