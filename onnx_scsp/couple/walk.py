@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_scsp.couple.shuffles import Shuffle, find_shuffles
-from onnx_scsp.graph.branches import Routes, find_routes
+from onnx_scsp.graph.branches import find_routes
 from onnx_scsp.graph.constants import FLOATS, FOLDABLE, Constants
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.routes import Routes
 from onnx_scsp.graph.session import observe_shapes
 from onnx_scsp.graph.shapes import InputSpec, Walker, input_specs
 from onnx_scsp.graph.view import GraphView, NodeView, view

@@ -10,70 +10,16 @@ cut they are others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
 import onnx
 from onnx import helper
 
 from onnx_scsp.graph.constants import Constants, tensor_array
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.settled import Alias, Settled
+from onnx_scsp.graph.routes import Move, Route, Routes
+from onnx_scsp.graph.settled import Settled
 from onnx_scsp.graph.view import GraphView, NodeView
-from onnx_scsp.types import AnyArray
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One operator of a branch.
-
-    Attributes:
-        op_type: Identity, Squeeze, Unsqueeze or Transpose.
-        axes: Its axes, or the permutation.
-    """
-
-    op_type: str
-    axes: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where one output of an If comes from.
-
-    Attributes:
-        source: A value of the graph around the If.
-        moves: What happens to it on the way, in order.
-    """
-
-    source: str
-    moves: tuple[Move, ...] = ()
-
-    def apply(self, array: AnyArray) -> AnyArray:
-        """Moves an array as the branch moves its source.
-
-        Raises:
-            ValueError: An axis does not exist, or is squeezed and longer than 1.
-        """
-        for move in self.moves:
-            if move.op_type == "Squeeze":
-                array = np.squeeze(array, axis=move.axes)
-            elif move.op_type == "Unsqueeze":
-                array = np.expand_dims(array, move.axes)
-            elif move.op_type == "Transpose":
-                array = np.transpose(array, move.axes)
-        return array
-
-    def shape(self, source: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Shape of the output where the source has this one; None where they do not fit."""
-        try:
-            return self.apply(np.broadcast_to(np.int8(0), source)).shape
-        except ValueError:
-            return None
-
-
-Routes = Mapping[int, tuple[Route, ...]]
-"""Index of an If -> one route per output."""
 
 
 def find_routes(model: Model, graph: GraphView, constants: Constants) -> Routes:
@@ -98,20 +44,13 @@ def find_routes(model: Model, graph: GraphView, constants: Constants) -> Routes:
                 pending[node.index] = both
     routes: dict[int, tuple[Route, ...]] = {}
     while pending:
-        known = Settled(model, graph, constants, _aliases(routes))
+        known = Settled(model, graph, constants, routes)
         taken = {index: known.condition(graph.nodes[index]) for index in pending}
         fresh = {i: pending.pop(i)[0 if yes else 1] for i, yes in taken.items() if yes is not None}
         if not fresh:
             break
         routes.update(fresh)  # the sizes of what these make may settle the next
     return MappingProxyType(routes)
-
-
-def _aliases(routes: Routes) -> dict[int, tuple[Alias, ...]]:
-    return {
-        index: tuple((r.source, tuple((m.op_type, m.axes) for m in r.moves)) for r in found)
-        for index, found in routes.items()
-    }
 
 
 def _trace(node: NodeView, name: str, model: Model, constants: Constants) -> tuple[Route, ...]:

@@ -9,7 +9,7 @@ others, and no recorded shapes, which a file may state too narrowly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 from onnx_scsp.graph.constants import FOLDABLE, Constants, evaluate
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.routes import Route, Routes
 from onnx_scsp.graph.view import GraphView, NodeView
 from onnx_scsp.types import AnyArray, BoolArray
 
@@ -48,9 +49,6 @@ _PICKING = frozenset({"Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Tra
 _Sizes = list[int | None]
 """Sizes of a value, None where they depend on an input."""
 
-Alias = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
-"""(value, (operator, axes) in order): what an output of an If is known to be."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entries:
@@ -67,7 +65,7 @@ class Settled:
         model: The model.
         graph: Its view.
         constants: Its constants.
-        aliases: Index of an If -> what its outputs are known to be.
+        routes: Where the outputs of Ifs come from, as far as that is known.
     """
 
     def __init__(
@@ -75,7 +73,7 @@ class Settled:
         model: Model,
         graph: GraphView,
         constants: Constants,
-        aliases: Mapping[int, tuple[Alias, ...]],
+        routes: Routes,
     ) -> None:
         self._graph = graph
         self._constants = constants
@@ -83,7 +81,7 @@ class Settled:
         self._opsets = model.opsets
         self._defaults = _defaults(model, graph, constants)
         self._sizes: dict[str, _Sizes] = {}
-        skeleton = self._skeleton(model, aliases)
+        skeleton = self._skeleton(model, routes)
         while True:
             inferred = _inferred(skeleton)
             self._sizes = {v.name: _sizes(v) for v in inferred if _has_shape(v)}
@@ -173,7 +171,7 @@ class Settled:
                 dim.dim_value = size
         return True
 
-    def _skeleton(self, model: Model, aliases: Mapping[int, tuple[Alias, ...]]) -> onnx.ModelProto:
+    def _skeleton(self, model: Model, routes: Routes) -> onnx.ModelProto:
         bare = onnx.GraphProto(name="skeleton")
         stored = {tensor.name for tensor in model.proto.graph.initializer}
         for value in model.proto.graph.input:
@@ -183,9 +181,9 @@ class Settled:
             self._add_constant(bare, name)
         for node in self._graph.nodes:
             out = node.outputs[0] if node.outputs else ""
-            if node.index in aliases:
-                for alias, made in zip(aliases[node.index], node.outputs, strict=True):
-                    self._write_out(bare, alias, made)
+            if node.index in routes:
+                for route, made in zip(routes[node.index], node.outputs, strict=True):
+                    self._write_out(bare, route, made)
             elif self._is_folded(out):
                 self._add_constant(bare, out)
             else:
@@ -218,20 +216,20 @@ class Settled:
             kind, shape = constants.elem_type(name), constants.shape(name)
             bare.input.append(helper.make_tensor_value_info(name, kind, shape))
 
-    def _write_out(self, bare: onnx.GraphProto, alias: Alias, out: str) -> None:
-        x, moves = alias
-        for place, (op_type, axes) in enumerate(moves):
+    def _write_out(self, bare: onnx.GraphProto, route: Route, out: str) -> None:
+        x = route.source
+        for place, move in enumerate(route.moves):
             operands, attributes = [x], {}
-            if op_type == "Transpose":
-                attributes["perm"] = axes
-            elif op_type != "Identity" and self._opset < _FIRST_AXES_INPUT:
-                attributes["axes"] = axes
-            elif op_type != "Identity":
+            if move.op_type == "Transpose":
+                attributes["perm"] = move.axes
+            elif move.op_type != "Identity" and self._opset < _FIRST_AXES_INPUT:
+                attributes["axes"] = move.axes
+            elif move.op_type != "Identity":
                 operands.append(f"{out}__axes{place}")
-                tensor = numpy_helper.from_array(np.array(axes, np.int64), operands[-1])
+                tensor = numpy_helper.from_array(np.array(move.axes, np.int64), operands[-1])
                 bare.initializer.append(tensor)
             x = f"{out}__step{place}"
-            bare.node.append(helper.make_node(op_type, operands, [x], **attributes))
+            bare.node.append(helper.make_node(move.op_type, operands, [x], **attributes))
         bare.node.append(helper.make_node("Identity", [x], [out]))
 
 

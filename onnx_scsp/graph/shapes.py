@@ -18,9 +18,9 @@ import onnx
 from onnx import TypeProto, helper, numpy_helper, shape_inference
 
 from onnx_scsp.errors import ConfigError
-from onnx_scsp.graph.branches import Routes
 from onnx_scsp.graph.constants import FOLDABLE, Constants, evaluate_all
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.routes import Routes
 from onnx_scsp.graph.view import GraphView, NodeView
 from onnx_scsp.types import AnyArray
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from onnx_scsp.graph.branches import Routes
 from onnx_scsp.graph.constants import FLOATS, Constants, Source
+from onnx_scsp.graph.routes import Routes
 from onnx_scsp.graph.shapes import Walker
 from onnx_scsp.graph.view import NodeView
 from onnx_scsp.types import AnyArray, FreezeReason, IntArray, Role

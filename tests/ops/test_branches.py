@@ -16,9 +16,10 @@ from ops.branch_cases import SAME, TURN, counts_channels
 
 from onnx_scsp.config import PruneConfig
 from onnx_scsp.errors import VerifyError
-from onnx_scsp.graph.branches import Move, Route, find_routes
+from onnx_scsp.graph.branches import find_routes
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.load import from_proto
+from onnx_scsp.graph.routes import Move, Route
 from onnx_scsp.graph.view import view
 from onnx_scsp.pipeline import PruneResult, prune
 from onnx_scsp.types import FreezeReason
