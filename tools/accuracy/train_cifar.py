@@ -33,6 +33,7 @@ from onnx_scsp.graph.save import save  # noqa: E402
 from onnx_scsp.retrain.back import write_back  # noqa: E402
 from onnx_scsp.retrain.lift import Lifted, lift  # noqa: E402
 from tools.accuracy.images import CIFAR_REPORT  # noqa: E402
+from tools.accuracy.states import keep, resumed  # noqa: E402
 from tools.retraining.images import load_images  # noqa: E402
 
 SEED = 7
@@ -106,13 +107,7 @@ def train(lifted: Lifted, images: Tensor, labels: Tensor, epochs: int, kept: Pat
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, PEAK_RATE, epochs * steps, pct_start=0.2
     )
-    first = 0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        lifted.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epochs"]
+    first = resumed(kept, lifted, optimizer, schedule)
     for epoch in range(first, epochs):
         start, total = time.perf_counter(), 0.0
         lifted.train()
@@ -126,11 +121,7 @@ def train(lifted: Lifted, images: Tensor, labels: Tensor, epochs: int, kept: Pat
             optimizer.step()
             schedule.step()
             total += loss.item()
-        state = {"model": lifted.state_dict(), "optimizer": optimizer.state_dict()}
-        state |= {"schedule": schedule.state_dict(), "epochs": epoch + 1}
-        partial = kept.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(kept)
+        keep(kept, lifted, optimizer, schedule, epoch + 1)
         spent = time.perf_counter() - start
         print(f"epoch {epoch + 1}: loss {total / steps:.3f}, {spent:.0f} s", flush=True)
 

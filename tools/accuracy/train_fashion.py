@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.accuracy.images import FASHION_TRAINED, fashion, normal_fashion  # noqa: E402
+from tools.accuracy.states import keep, resumed  # noqa: E402
 
 SEED = 7
 BATCH = 128
@@ -115,13 +116,8 @@ def train(data: Path, folder: Path, epochs: int) -> nn.Module:
         model.parameters(), PEAK_RATE, momentum=0.9, weight_decay=2e-4, nesterov=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, steps)
-    kept, first = folder / "fashion-state.pt", 0
-    if kept.exists():
-        state = torch.load(kept, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        first = state["epochs"]
+    kept = folder / "fashion-state.pt"
+    first = resumed(kept, model, optimizer, schedule)
     for epoch in range(first, epochs):
         start = time.perf_counter()
         torch.manual_seed(SEED + epoch)
@@ -134,8 +130,7 @@ def train(data: Path, folder: Path, epochs: int) -> nn.Module:
             optimizer.step()
             schedule.step()
         found = accuracy(model, images[FASHION_TRAINED:], targets[FASHION_TRAINED:])
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state | {"schedule": schedule.state_dict(), "epochs": epoch + 1}, kept)
+        keep(kept, model, optimizer, schedule, epoch + 1)
         spent = time.perf_counter() - start
         print(f"epoch {epoch + 1}: {found:.2f} % held out, {spent:.0f} s", flush=True)
     return model.eval()
