@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import REPAIRS, Job, LayerFit
+from onnx_scsp.compensate import REPAIRS, SWEEPS, Job, LayerFit, aftermath
 from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -18,7 +18,7 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Patch, apply_patch
 from onnx_scsp.graph.view import view
 from onnx_scsp.invented import invent
-from onnx_scsp.observe import Evidence, gather_evidence
+from onnx_scsp.observe import LEVELS_AFTER, Evidence, gather_evidence
 from onnx_scsp.observe.kept import place_of, read_evidence, write_evidence
 from onnx_scsp.observe.statistics import Batch
 from onnx_scsp.types import IntArray, PrunePlan
@@ -105,6 +105,8 @@ def observer(
 ) -> Callable[[Sequence[IntArray]], Evidence]:
     """Observes pools of units when the planner asks; what the cache holds is not observed again."""
     measured = config.target != "ratio"  # else every group's width is given
+    repair = config.resolved(has_data=True).compensate
+    looks = measured and config.second_look and repair in SWEEPS
     # what criteria read of single units is not kept
     folder = None if config.wants_activity else cache
     identity = {
@@ -113,6 +115,7 @@ def observer(
         "samples": "" if folder is None else inputs.data.fingerprint(),
         "batch": inputs.size,
         "measured": measured,
+        "after": repair if looks else "",
         "seed": config.seed,
         "threads": threads,
     }
@@ -121,12 +124,24 @@ def observer(
         kept = None if folder is None else place_of(folder, identity, pools)
         found = None if kept is None else read_evidence(kept, pools)
         if found is None:
+            cuts = len(pools) * len(LEVELS_AFTER)
             found = gather_evidence(
                 coupling,
                 pools,
                 inputs,
                 inputs.samples,
                 measured=measured,
+                after=aftermath(
+                    coupling,
+                    inputs,
+                    inputs.samples,
+                    cuts,
+                    by_channel=SWEEPS[repair],
+                    seed=config.seed,
+                    threads=threads,
+                )
+                if looks
+                else None,
                 detailed=config.wants_activity,
                 ranked=config.wants_ranks,
                 tried=config.method == TRYING,

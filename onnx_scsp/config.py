@@ -63,6 +63,8 @@ class PruneConfig:
         seed: For methods that draw random numbers.
         synthetic: Without sample inputs, choose and repair on synthetic images, where the model
             takes images; else by the weights alone.
+        second_look: Whether groups are measured after the repair of all layers behind them, where
+            the network is small enough for that; else with their readers alone repaired.
         approximate: Whether normalisations over channels may be cut: their statistics are then
             those of the channels that stay, and the result is no longer the original with the
             removed channels masked, but the original with them masked there, too.
@@ -82,6 +84,7 @@ class PruneConfig:
     ignore: tuple[str, ...] = ()
     seed: int = 0
     synthetic: bool = True
+    second_look: bool = True
     approximate: bool = False
 
     def __post_init__(self) -> None:

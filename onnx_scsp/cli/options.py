@@ -103,6 +103,14 @@ NoSyntheticOpt = Annotated[
         help="Without --calib, go by the weights alone; else synthetic images stand in for inputs.",
     ),
 ]
+NoSecondLookOpt = Annotated[
+    bool,
+    typer.Option(
+        "--no-second-look",
+        help="Measure what a cut of each group does before the layers behind it are repaired: "
+        "quicker, and less accurate.",
+    ),
+]
 ApproximateOpt = Annotated[
     bool,
     typer.Option(
@@ -152,6 +160,7 @@ class ChoiceOptions:
     ignore: IgnoreOpt = None
     approximate: ApproximateOpt = False
     no_synthetic: NoSyntheticOpt = False
+    no_second_look: NoSecondLookOpt = False
 
 
 def prune_config(
@@ -202,6 +211,7 @@ def prune_config(
         ignore=tuple(choice.ignore or ()),
         seed=seed,
         synthetic=not choice.no_synthetic,
+        second_look=not choice.no_second_look,
         approximate=choice.approximate,
     )
 

@@ -1,6 +1,16 @@
 """Repairing what a cut lost, in closed form, most of it from a few unlabelled inputs."""
 
-from onnx_scsp.compensate.repairs import REPAIRS, Job, Repair
+from onnx_scsp.compensate.aftermath import aftermath
+from onnx_scsp.compensate.repairs import REPAIRS, SWEEPS, Job, Repair
 from onnx_scsp.compensate.sweep import LayerFit, Reconstruction, reconstruct
 
-__all__ = ["REPAIRS", "Job", "LayerFit", "Reconstruction", "Repair", "reconstruct"]
+__all__ = [
+    "REPAIRS",
+    "SWEEPS",
+    "Job",
+    "LayerFit",
+    "Reconstruction",
+    "Repair",
+    "aftermath",
+    "reconstruct",
+]

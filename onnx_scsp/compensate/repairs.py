@@ -101,3 +101,6 @@ REPAIRS: Mapping[str, Repair] = MappingProxyType(
     }
 )
 """Repairs by the name of the compensator that calls for them."""
+
+SWEEPS: Mapping[str, bool] = MappingProxyType({"reconstruct": False, "gram": True})
+"""Repairs that refit layer after layer: whether from Gram matrices of channels."""

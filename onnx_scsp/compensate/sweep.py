@@ -97,6 +97,7 @@ def reconstruct(
     seed: int = 0,
     threads: int = 1,
     by_channel: bool = False,
+    rectified: bool = True,
     shelf_bytes: int = SHELF_BYTES,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Reconstruction:
@@ -111,6 +112,7 @@ def reconstruct(
         threads: Threads of the runtime.
         by_channel: Whether every layer is fitted from Gram matrices of channels, not only those
             whose patches are too large (see `channels`).
+        rectified: Whether a fit goes on to count only what a ReLU behind it lets through.
         shelf_bytes: How many bytes of activations, of each network, stay in memory.
         progress: Called with (what, layers done, layers).
 
@@ -121,7 +123,15 @@ def reconstruct(
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
         masked = masked_readers(coupling, keep)
         sweep = Refit(
-            coupling, keep, masked, samples, seed, threads, shelves, by_channel=by_channel
+            coupling,
+            keep,
+            masked,
+            samples,
+            seed,
+            threads,
+            shelves,
+            by_channel=by_channel,
+            rectified=rectified,
         )
         return sweep.run(layers_to_refit(coupling, keep), batches, progress)
 
@@ -224,9 +234,9 @@ class Sweep:
 class Refit(Sweep):
     """Layer after layer towards what the original computes."""
 
-    def __init__(self, *args: Any, by_channel: bool) -> None:
+    def __init__(self, *args: Any, by_channel: bool, rectified: bool) -> None:
         super().__init__(*args)
-        self.by_channel = by_channel
+        self.by_channel, self.rectified = by_channel, rectified
         self.refitted: set[str] = set()
 
     def weights(self) -> dict[str, AnyArray]:
@@ -312,7 +322,7 @@ class Refit(Sweep):
             return None
         size = positions_per_sample(width, self.samples) * self.samples * width
         few = size <= MOST_ELEMENTS and size * layer.outputs // layer.groups <= MOST_PRODUCTS
-        return Rows() if place.rectified and few else None
+        return Rows() if self.rectified and place.rectified and few else None
 
     def _same_shape(self, place: Landing) -> bool:
         """Whether the sum's other operand is known by now, and is not broadcast or broadcasting."""

@@ -5,18 +5,10 @@ Agreement of two models on one output, over samples i:
     agreement = mean_i  share of positions where argmax_c a_i = argmax_c b_i
 
 A row of class scores (samples, C) has one position per sample, a map of class scores
-(samples, C, ...) as many as it has pixels; c is always axis 1. Axes of length 1 are dropped first.
-An output of whole numbers (samples, ...) holds classes already and is compared value by value.
-
-Divergence of b from a, the mean over the outputs of
-
-    kl    1/n sum_i sum_c p_ic (log p_ic - log q_ic)        p, q: softmax over c of a, b
-    mse   sum |a - b|^2 / sum |a - mean(a)|^2               mean(a): one number per output
-
-`auto` takes kl for outputs of class scores, floats of shape (samples, C) with C > 1, and mse for
-all others (a row of regression targets looks like class scores: ask for mse). Scores that are
-probabilities already, non-negative with rows that sum to 1, are taken as p and q directly, q no
-smaller than 1e-12. An mse of 1 is what the best constant would reach.
+(samples, C, ...) as many as it has pixels; c is axis 1, or the last axis of a map whose values are
+probabilities along that one, such as the steps of a text (samples, steps, C). Axes of length 1 are
+dropped first. An output of whole numbers (samples, ...) holds classes already and is compared value
+by value. The divergence is in `gaps`.
 """
 
 from __future__ import annotations
@@ -25,18 +17,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax
 
 from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.errors import ConfigError
+from onnx_scsp.evaluate.gaps import KINDS, Gaps, class_axis, squeezed
 from onnx_scsp.evaluate.predictor import Predictor
 from onnx_scsp.inputs import spell
-from onnx_scsp.types import AnyArray, FloatArray, IntArray
-
-KINDS = ("auto", "kl", "mse")
-_SMALLEST_PROBABILITY = 1e-12
-_SUM_TOLERANCE = 1e-2
-"""Rows of half precision probabilities miss 1 by a few thousandths."""
+from onnx_scsp.types import AnyArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,28 +180,6 @@ def compare(
     return Comparison(same.value, gaps.value, samples)
 
 
-class Gaps:
-    """Divergence of one model's outputs from another's, gathered batch by batch."""
-
-    def __init__(self, kind: str = "auto") -> None:
-        self._kind = kind
-        self._gaps: dict[str, _Gap] = {}
-
-    def add(self, left: Mapping[str, AnyArray], right: Mapping[str, AnyArray]) -> None:
-        """Adds a batch of outputs: the reference's, the other's of the same names and shapes."""
-        for name, value in left.items():
-            if name not in self._gaps:
-                self._gaps[name] = _gap(name, value, right[name], self._kind)
-            self._gaps[name].add(value, right[name])
-
-    @property
-    def value(self) -> float:
-        """Mean over the outputs; NaN or infinite where the other's outputs are."""
-        if not self._gaps:
-            raise ConfigError("the models have no tensor outputs to compare")
-        return sum(gap.value for gap in self._gaps.values()) / len(self._gaps)
-
-
 def _pairs(
     a: Predictor, b: Predictor, data: CalibrationData, names: tuple[str, ...], batch: int
 ) -> Iterator[tuple[Mapping[str, AnyArray], Mapping[str, AnyArray]]]:
@@ -253,23 +218,19 @@ def _array(outputs: Mapping[str, AnyArray], name: str) -> AnyArray:
     return outputs[name]
 
 
-def _classes(scores: AnyArray) -> AnyArray | None:
-    """Classes (samples, ...) from scores (samples, C, ...); None where there are no classes."""
+def _classes(scores: AnyArray, axis: int = 1) -> AnyArray | None:
+    """Classes (samples, ...) from scores; None where there are no classes."""
     if scores.ndim == 0:
         return None
-    flat = _squeezed(scores)
+    flat = squeezed(scores)
     if flat.dtype.kind in "iub":
         return flat
     if flat.ndim < 2:
         return None
     # bfloat16 and the like come without an argmax of their own
-    found: AnyArray = (flat if flat.dtype.kind == "f" else flat.astype(np.float32)).argmax(axis=1)
+    scored = flat if flat.dtype.kind == "f" else flat.astype(np.float32)
+    found: AnyArray = scored.argmax(axis=axis)
     return found
-
-
-def _squeezed(values: AnyArray) -> AnyArray:
-    """Drops axes of length 1, but not the first one."""
-    return values.reshape(len(values), *[size for size in values.shape[1:] if size != 1])
 
 
 class _Agreement:
@@ -280,7 +241,8 @@ class _Agreement:
         self._samples = 0
 
     def add(self, left: AnyArray, right: AnyArray) -> None:
-        a, b = _classes(left), _classes(right)
+        axis = class_axis(left) or 1
+        a, b = _classes(left, axis), _classes(right, axis)
         if a is None or b is None or not a.size:
             return
         self._total += float((a == b).reshape(len(a), -1).mean(axis=1).sum())
@@ -289,80 +251,3 @@ class _Agreement:
     @property
     def value(self) -> float | None:
         return self._total / self._samples if self._samples else None
-
-
-class _Divergence:
-    """Mean over samples of KL(p || q)."""
-
-    def __init__(self, *, probabilities: bool) -> None:
-        self._probabilities = probabilities
-        self._total = 0.0
-        self._samples = 0
-
-    def add(self, left: AnyArray, right: AnyArray) -> None:
-        p, q = self._logarithm(left), self._logarithm(right)
-        self._total += float((np.exp(p) * (p - q)).sum())
-        self._samples += len(left)
-
-    def _logarithm(self, scores: AnyArray) -> FloatArray:
-        values = _squeezed(scores).astype(np.float64)
-        if self._probabilities:
-            return np.log(np.maximum(values, _SMALLEST_PROBABILITY))
-        logs: FloatArray = log_softmax(values, axis=1)
-        return logs
-
-    @property
-    def value(self) -> float:
-        # rounding can leave a sum of equal distributions a hair below zero
-        return max(self._total / self._samples, 0.0) if self._samples else 0.0
-
-
-class _RelativeError:
-    """Squared error over the variance of the reference, both summed over everything seen."""
-
-    def __init__(self) -> None:
-        self._error = 0.0
-        self._count = 0
-        self._mean = 0.0
-        self._spread = 0.0
-
-    def add(self, left: AnyArray, right: AnyArray) -> None:
-        if not left.size:
-            return
-        a, b = left.astype(np.float64), right.astype(np.float64)
-        self._error += float(np.square(a - b).sum())
-        # two sets of values merge without the cancellation that a sum of squares suffers
-        mean, total = float(a.mean()), self._count + a.size
-        shift = mean - self._mean
-        self._spread += float(np.square(a - mean).sum())
-        self._spread += shift * shift * self._count * a.size / total
-        self._mean += shift * a.size / total
-        self._count = total
-
-    @property
-    def value(self) -> float:
-        if self._error == 0.0:
-            return 0.0
-        # a reference that never changes has no variance: its own size stands in for it
-        power = self._spread + self._count * self._mean**2
-        return self._error / max(self._spread, 1e-12 * power, 1e-300)
-
-
-_Gap = _Divergence | _RelativeError
-
-
-def _gap(name: str, left: AnyArray, right: AnyArray, kind: str) -> _Gap:
-    """How one output is compared, judged by its first batch."""
-    has_scores = left.ndim > 1 and left.dtype.kind not in "iub" and _squeezed(left).ndim == 2
-    if kind == "kl" and not has_scores:
-        raise ConfigError(
-            f"output '{name}' ({spell(left.shape)}) is no row of class scores per sample; use mse"
-        )
-    if kind == "mse" or not has_scores:
-        return _RelativeError()
-    return _Divergence(probabilities=_are_probabilities(left) and _are_probabilities(right))
-
-
-def _are_probabilities(scores: AnyArray) -> bool:
-    values = _squeezed(scores).astype(np.float64)
-    return bool((values >= 0).all() and (np.abs(values.sum(axis=1) - 1) < _SUM_TOLERANCE).all())

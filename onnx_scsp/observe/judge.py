@@ -68,8 +68,12 @@ class Judge:
             copy.set_matrix(read.layer, matrix)
             if read.layer.bias:
                 copy.set_bias(read.layer, per_group.reshape(-1))
+        return self.compare(copy.proto)
+
+    def compare(self, proto: onnx.ModelProto) -> float:
+        """Divergence of the outputs of another network of the same interface."""
         gaps = Gaps()
-        with self._open(copy.proto) as session:
+        with self._open(proto) as session:
             for batch, outputs in zip(self._batches, self._outputs, strict=True):
                 gaps.add(outputs, run_session(session, batch, list(outputs)))
         value = gaps.value
@@ -134,15 +138,20 @@ def last_samples(batches: Iterable[Batch], samples: int) -> list[Batch]:
     return list(taken)
 
 
+def has_fixed_batch(coupling: Coupling) -> bool:
+    """Whether the model takes batches of one size only, which is not 1."""
+    inputs = coupling.model.proto.graph.input
+    fixed = [v.type.tensor_type.shape.dim[0].dim_value for v in inputs
+             if v.type.tensor_type.shape.dim]  # fmt: skip
+    return any(size > 1 for size in fixed)
+
+
 def held_out_samples(coupling: Coupling, batches: Iterable[Batch], samples: int) -> list[Batch]:
     """The first held-out samples, which no statistics have seen.
 
     Of a model with a fixed batch the last batches are taken whole: there no sample can be left out.
     """
-    inputs = coupling.model.proto.graph.input
-    fixed = [v.type.tensor_type.shape.dim[0].dim_value for v in inputs
-             if v.type.tensor_type.shape.dim]  # fmt: skip
-    if any(size > 1 for size in fixed):
+    if has_fixed_batch(coupling):
         return last_samples(batches, samples)
     found: list[Batch] = []
     first = count = 0

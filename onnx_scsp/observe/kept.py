@@ -19,7 +19,7 @@ from onnx_scsp.graph.save import write_text
 from onnx_scsp.observe.evidence import Evidence, PoolEvidence
 from onnx_scsp.types import IntArray
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def place_of(folder: Path, identity: Mapping[str, Any], pools: Sequence[IntArray]) -> Path:

@@ -7,7 +7,7 @@ import pytest
 from scipy.special import rel_entr, softmax
 
 from onnx_scsp.errors import ConfigError
-from onnx_scsp.evaluate import agreement, compare, divergence, top1
+from onnx_scsp.evaluate import agreement, compare, divergence, gaps, top1
 
 ROWS = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
 
@@ -57,7 +57,7 @@ def test_top1_refuses_labels_beyond_the_classes(label, predictor, data_of):
 
 def test_top1_refuses_an_output_without_classes(predictor, data_of):
     maps = np.zeros((2, 3, 4, 4))
-    with pytest.raises(ConfigError, match="is no row of class scores"):
+    with pytest.raises(ConfigError, match=r"is no row of class scores"):
         top1(predictor(shape=("n", 3, 4, 4)), data_of(maps), np.zeros(2, np.int64))
 
 
@@ -88,6 +88,16 @@ def test_agreement_on_maps_is_the_share_of_positions(predictor, data_of):
     wanted = np.mean(maps.argmax(axis=1) == (maps + shift).argmax(axis=1))
     a, b = predictor(shape=("n", 3, 5, 5)), predictor(shift=shift, shape=("n", 3, 5, 5))
     assert agreement(a, b, data_of(maps)) == pytest.approx(wanted)
+
+
+def test_agreement_on_steps_of_a_text_is_the_share_of_steps(predictor, data_of):
+    steps = np.random.default_rng(1).standard_normal((4, 5, 3)).astype(np.float32)
+    options = {"shape": ("n", 5, 3), "then": "Softmax", "axis": -1}
+    shift = np.array([0.5, 0, 0], np.float32)
+    wanted = np.mean(steps.argmax(axis=-1) == (steps + shift).argmax(axis=-1))
+    assert 0 < wanted < 1
+    found = agreement(predictor(**options), predictor(shift=shift, **options), data_of(steps))
+    assert found == pytest.approx(wanted)
 
 
 def test_agreement_on_classes_is_the_share_of_equal_ones(predictor, data_of):
@@ -125,6 +135,40 @@ def test_probabilities_diverge_by_their_kl(predictor, data_of):
     a, b = predictor(then="Softmax", axis=1), predictor(2.0, then="Softmax", axis=1)
     found = divergence(a, b, data_of(ROWS))
     assert found == pytest.approx(rel_entr(p, q).sum(axis=1).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_maps_of_probabilities_diverge_by_their_mean_kl(axis, predictor, data_of):
+    """One distribution per position: over the channels of a map, or the classes of a step."""
+    maps = np.random.default_rng(1).standard_normal((4, 3, 5, 6)).astype(np.float32)
+    maps = maps[:, :, :, 0] if axis == 2 else maps
+    options = {"shape": ("n", *maps.shape[1:]), "then": "Softmax", "axis": axis}
+    a, b = predictor(**options), predictor(2.0, **options)
+    p, q = softmax(maps, axis=axis), softmax(2 * maps, axis=axis)
+    found = divergence(a, b, data_of(maps), batch=3)
+    assert found == pytest.approx(rel_entr(p, q).sum(axis=axis).mean(), rel=1e-5)
+    assert divergence(a, b, data_of(maps), "kl") == found
+
+
+def test_probabilities_along_an_inner_axis_are_an_ordinary_map(predictor, data_of):
+    maps = np.random.default_rng(1).standard_normal((4, 3, 5, 6)).astype(np.float32)
+    options = {"shape": ("n", 3, 5, 6), "then": "Softmax", "axis": 2}
+    a, b = predictor(**options), predictor(2.0, **options)
+    assert divergence(a, b, data_of(maps)) == divergence(a, b, data_of(maps), "mse") > 0
+
+
+def test_more_classes_than_are_compared_at_once_make_no_difference(monkeypatch, predictor, data_of):
+    a, b = predictor(then="Softmax", axis=1), predictor(2.0, then="Softmax", axis=1)
+    whole = divergence(a, b, data_of(ROWS))
+    monkeypatch.setattr(gaps, "_AT_ONCE", 7)
+    assert divergence(a, b, data_of(ROWS)) == pytest.approx(whole, rel=1e-6)
+
+
+def test_broken_probabilities_are_not_hidden(predictor, data_of):
+    maps = np.ones((2, 3, 4), np.float32)
+    whole = predictor(shape=("n", 3, 4), then="Softmax", axis=2)
+    broken = predictor(float("nan"), shape=("n", 3, 4), then="Softmax", axis=2)
+    assert not np.isfinite(divergence(whole, broken, data_of(maps)))
 
 
 def test_a_probability_of_zero_keeps_the_divergence_finite(predictor, data_of):
@@ -168,7 +212,7 @@ def test_an_infinite_output_is_not_hidden(predictor, data_of):
 
 def test_kl_does_not_suit_maps(predictor, data_of):
     model = predictor(shape=("n", 3, 5, 5))
-    with pytest.raises(ConfigError, match="is no row of class scores per sample; use mse"):
+    with pytest.raises(ConfigError, match=r"is no row of class scores .* use mse"):
         divergence(model, model, data_of(np.zeros((2, 3, 5, 5))), "kl")
 
 

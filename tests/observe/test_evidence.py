@@ -108,10 +108,24 @@ def test_a_measurement_that_fewer_units_do_better_in_is_noise(
     answers = iter([0.1, 0.5, 0.2, 0.05])
     monkeypatch.setattr(evidence.Judge, "divergence", lambda *_: next(answers))
     found = only(coupling)
-    measured = np.square(found.damage[1:8]) / found.local[1:8]
-    np.testing.assert_allclose(measured[2:], [0.5, 0.5, 0.35, 0.2, 0.05], rtol=1e-9)
+    at = [3, 4, 6, 7, 8]
+    np.testing.assert_allclose(found.damage[at], [0.5, 0.5, 0.2, 0.05, 0.0], rtol=1e-9)
     # below the narrowest along the local error
-    np.testing.assert_allclose(measured[:2] / found.local[1:3], 0.5 / found.local[3], rtol=1e-9)
+    np.testing.assert_allclose(
+        found.damage[1:3] / found.local[1:3], 0.5 / found.local[3], rtol=1e-9
+    )
+
+
+def test_between_two_measurements_damage_grows_as_the_local_error_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coupling, _, _ = stack()
+    answers = iter([0.5, 0.4, 0.2, 0.05])  # at 3, 4, 6 and 7 of 8 units
+    monkeypatch.setattr(evidence.Judge, "divergence", lambda *_: next(answers))
+    found = only(coupling)
+    share = (found.local[5] - found.local[6]) / (found.local[4] - found.local[6])
+    assert 0 < share < 1
+    assert found.damage[5] == pytest.approx(0.2 + share * (0.4 - 0.2), rel=1e-9)
 
 
 def test_without_measurements_damage_is_the_local_error() -> None:
@@ -190,7 +204,7 @@ def test_the_measured_part_is_what_the_repaired_cut_does_to_the_output() -> None
     after = np.concatenate(runs).astype(float)
     p, q = (np.exp(v) / np.exp(v).sum(axis=1, keepdims=True) for v in (before, after))
     divergence = (p * (np.log(p) - np.log(q))).sum(axis=1).mean()
-    assert found.damage[level] ** 2 == pytest.approx(found.local[level] * divergence, rel=1e-3)
+    assert found.damage[level] == pytest.approx(divergence, rel=1e-3)
 
 
 def test_covariance_and_mean_are_those_of_the_inputs() -> None:

@@ -56,7 +56,7 @@ def test_the_place_depends_on_the_identity_and_on_every_pool(tmp_path: Path) -> 
     [
         ("[2, 0, 1]", "[2, 0, 0]"),
         ("[2, 0, 1]", "[2, 0]"),
-        ('"schema": 1', '"schema": 9'),
+        ('"schema": 2', '"schema": 9'),
         ('"local": [', '"local": [NaN, '),
         ("}", ""),
     ],
