@@ -38,7 +38,7 @@ from onnx_scsp.units import Activity
 
 LEVELS = (0.9, 0.75, 0.55, 0.35)
 """Shares of a pool at which the outputs are measured when its readers are repaired."""
-LEVELS_AFTER = (0.6,)
+LEVELS_AFTER = (0.8, 0.5)
 """Shares of a pool at which they are measured when all layers behind it are repaired."""
 
 After = Callable[[Sequence[BoolArray], Progress], list[float]]
