@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import REPAIRS, SWEEPS, Job, LayerFit, aftermath
+from onnx_scsp.compensate import REPAIRS, SWEEPS, Job, LayerFit, prepare_aftermath
 from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -131,7 +131,7 @@ def observer(
                 inputs,
                 inputs.samples,
                 measured=measured,
-                after=aftermath(
+                after=prepare_aftermath(
                     coupling,
                     inputs,
                     inputs.samples,

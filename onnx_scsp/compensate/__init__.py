@@ -1,6 +1,6 @@
 """Repairing what a cut lost, in closed form, most of it from a few unlabelled inputs."""
 
-from onnx_scsp.compensate.aftermath import aftermath
+from onnx_scsp.compensate.aftermath import prepare_aftermath
 from onnx_scsp.compensate.repairs import REPAIRS, SWEEPS, Job, Repair
 from onnx_scsp.compensate.sweep import LayerFit, Reconstruction, reconstruct
 
@@ -11,6 +11,6 @@ __all__ = [
     "LayerFit",
     "Reconstruction",
     "Repair",
-    "aftermath",
+    "prepare_aftermath",
     "reconstruct",
 ]

@@ -47,6 +47,9 @@ class Aftermath:
         by_channel: Whether layers are fitted from Gram matrices of channels.
         seed: Seed of the sampled positions.
         threads: How many cuts are judged at a time.
+
+    Attributes:
+        fitted: As given.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Aftermath:
         seed: int,
         threads: int,
     ) -> None:
-        self._coupling, self._fitted = coupling, fitted
+        self._coupling, self.fitted = coupling, fitted
         self._samples = sum(_length(batch) for batch in fitted)
         self._by_channel, self._seed, self._threads = by_channel, seed, threads
         self._judge = Judge(coupling, held, names, 1)
@@ -88,7 +91,7 @@ class Aftermath:
         repair = reconstruct(
             coupling,
             keep,
-            self._fitted,
+            self.fitted,
             self._samples,
             seed=self._seed,
             by_channel=self._by_channel,
@@ -102,7 +105,7 @@ class Aftermath:
         return self._judge.compare(copy.proto)
 
 
-def aftermath(
+def prepare_aftermath(
     coupling: Coupling,
     batches: Iterable[Batch],
     samples: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -126,6 +127,24 @@ def test_between_two_measurements_damage_grows_as_the_local_error_does(
     share = (found.local[5] - found.local[6]) / (found.local[4] - found.local[6])
     assert 0 < share < 1
     assert found.damage[5] == pytest.approx(0.2 + share * (0.4 - 0.2), rel=1e-9)
+
+
+def test_damage_after_the_repair_takes_the_place_of_the_measurement() -> None:
+    coupling, _, _ = stack()
+    asked: list[np.ndarray] = []
+
+    def after(keeps: Sequence[np.ndarray], _: object) -> list[float]:
+        asked.extend(keeps)
+        return [0.3, 0.1]
+
+    batches = batches_for(coupling)
+    pools = pools_of(coupling)
+    (found,) = gather_evidence(coupling, pools, batches, 32, after=after).pools
+    assert found is not None
+    gone = [set(pools[0][found.order[: 8 - left]].tolist()) for left in (4, 6)]
+    assert [set(np.flatnonzero(~keep).tolist()) for keep in asked] == gone
+    np.testing.assert_allclose(found.damage[[4, 6, 8]], [0.3, 0.1, 0.0], rtol=1e-9)
+    np.testing.assert_array_equal(found.local, only(coupling).local)
 
 
 def test_without_measurements_damage_is_the_local_error() -> None:
