@@ -206,6 +206,7 @@ _OURS = (
         )
         for name, words in {
             "align4": ("--align", "4"),
+            "nolook": ("--no-second-look",),
             "scsp": ("--method", "scsp"),
             "opc": ("--method", "one-per-cluster"),
             "l2": ("--method", "l2"),
