@@ -124,24 +124,24 @@ def observer(
         kept = None if folder is None else place_of(folder, identity, pools)
         found = None if kept is None else read_evidence(kept, pools)
         if found is None:
-            cuts = len(pools) * len(LEVELS_AFTER)
+            after = None
+            if looks:
+                after = prepare_aftermath(
+                    coupling,
+                    inputs,
+                    inputs.samples,
+                    len(pools) * len(LEVELS_AFTER),
+                    by_channel=SWEEPS[repair],
+                    seed=config.seed,
+                    threads=threads,
+                )
             found = gather_evidence(
                 coupling,
                 pools,
                 inputs,
                 inputs.samples,
                 measured=measured,
-                after=prepare_aftermath(
-                    coupling,
-                    inputs,
-                    inputs.samples,
-                    cuts,
-                    by_channel=SWEEPS[repair],
-                    seed=config.seed,
-                    threads=threads,
-                )
-                if looks
-                else None,
+                after=after,
                 detailed=config.wants_activity,
                 ranked=config.wants_ranks,
                 tried=config.method == TRYING,
