@@ -26,7 +26,6 @@ TURNS = ("0", "90", "180", "270")
 _LINES, _TURNED_PAGES, _PAGES = 400, 60, 20
 _CALIB_LINES, _CALIB_PAGES = 2_048, 64
 _CROP = 320  # the detector is calibrated on crops of this side
-_SHORT = 14  # letters that fit the recogniser's usual width
 _PAGE = (736, 960)
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
@@ -134,6 +133,15 @@ def evaluate_package(task: Task, sources: Sources, path: Path, split: str) -> di
     return _EVALUATE[task.family](task, _client(task, sources, path), split)
 
 
+def _window(random: np.random.Generator, picture: Picture, ratio: float) -> Picture:
+    """As much of a line as the recogniser's usual width shows without squeezing it."""
+    most = int(picture.shape[0] * ratio)
+    if picture.shape[1] <= most:
+        return picture
+    left = int(random.integers(picture.shape[1] - most + 1))
+    return picture[:, left : left + most]
+
+
 def calibration_inputs(task: Task, sources: Sources) -> Arrays:
     """Preprocessed inputs, and labels (zeros where the network answers with no single one).
 
@@ -154,8 +162,8 @@ def calibration_inputs(task: Task, sources: Sources) -> Arrays:
         return np.stack([client.resize_norm_img(_bgr(p)) for p in pictures]), np.array(labels)
     random = np.random.default_rng(SEEDS["calib"])
     if task.family == "recogniser":
-        lines = [line(random, _SHORT)[0] for _ in range(_CALIB_LINES)]
         ratio = task.shape[3] / task.shape[2]
+        lines = [_window(random, line(random)[0], ratio) for _ in range(_CALIB_LINES)]
         inputs = np.stack([client.resize_norm_img(_bgr(picture), ratio) for picture in lines])
         return inputs.astype(np.float32), np.zeros(len(lines), np.int64)
     crops = []
