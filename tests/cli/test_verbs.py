@@ -150,7 +150,8 @@ def test_ignored_layers_keep_their_channels(run_json, model, tmp_path):
 
 def test_a_second_look_is_the_default_and_written_into_the_plan(run_json, model, tmp_path):
     for given in ((), ("--no-second-look",)):
-        run_json("plan", model, "-o", tmp_path / "p.json", "--macs", "0.7", "--no-synthetic", *given)
+        words = ("--macs", "0.7", "--no-synthetic", *given)
+        run_json("plan", model, "-o", tmp_path / "p.json", *words)
         config = json.loads((tmp_path / "p.json").read_text())["config"]
         assert config["second_look"] is not bool(given)
 
