@@ -79,12 +79,11 @@ def _noisy(random: Random, image: Any) -> Picture:
     return np.clip(pixels + noise, 0, 255).astype(np.uint8)
 
 
-def line(random: Random, letters: int | None = None) -> tuple[Picture, str]:
+def line(random: Random) -> tuple[Picture, str]:
     """One text line, cropped a few pixels around its ink.
 
     Args:
         random: Source of chance.
-        letters: Longest text allowed, or None.
 
     Returns:
         The picture, RGB, and its text.
@@ -92,8 +91,6 @@ def line(random: Random, letters: int | None = None) -> tuple[Picture, str]:
     from PIL import Image, ImageDraw
 
     text = _phrase(random, int(random.integers(1, 4)))
-    while letters is not None and len(text) > letters:
-        text = _phrase(random, int(random.integers(1, 3)))
     font = _font(FONTS[random.integers(len(FONTS))], int(random.integers(24, 44)))
     left, top, right, bottom = font.getbbox(text)
     pad = random.integers(3, 8, 4)
