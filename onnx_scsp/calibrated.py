@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import REPAIRS, SWEEPS, Job, LayerFit, prepare_aftermath
+from onnx_scsp.compensate import REPAIRS, Job, LayerFit, prepare_aftermath
 from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -106,7 +106,8 @@ def observer(
     """Observes pools of units when the planner asks; what the cache holds is not observed again."""
     measured = config.target != "ratio"  # else every group's width is given
     repair = config.resolved(has_data=True).compensate
-    looks = measured and config.second_look and repair in SWEEPS
+    looks = measured and config.second_look and repair in REPAIRS
+    by_channel = REPAIRS[repair].by_channel if looks else None
     # what criteria read of single units is not kept
     folder = None if config.wants_activity else cache
     identity = {
@@ -115,7 +116,7 @@ def observer(
         "samples": "" if folder is None else inputs.data.fingerprint(),
         "batch": inputs.size,
         "measured": measured,
-        "after": repair if looks else "",
+        "after": by_channel,
         "seed": config.seed,
         "threads": threads,
     }
@@ -125,13 +126,13 @@ def observer(
         found = None if kept is None else read_evidence(kept, pools)
         if found is None:
             after = None
-            if looks:
+            if by_channel is not None:
                 after = prepare_aftermath(
                     coupling,
                     inputs,
                     inputs.samples,
                     len(pools) * len(LEVELS_AFTER),
-                    by_channel=SWEEPS[repair],
+                    by_channel=by_channel,
                     seed=config.seed,
                     threads=threads,
                 )

@@ -20,6 +20,7 @@ from onnx_scsp.observe.judge import (
     Judge,
     has_fixed_batch,
     last_samples,
+    length_of,
     outputs_of_known_size,
 )
 from onnx_scsp.observe.statistics import Batch, Progress
@@ -64,7 +65,7 @@ class Aftermath:
         threads: int,
     ) -> None:
         self._coupling, self.fitted = coupling, fitted
-        self._samples = sum(_length(batch) for batch in fitted)
+        self._samples = _count(fitted)
         self._by_channel, self._seed, self._threads = by_channel, seed, threads
         self._judge = Judge(coupling, held, names, 1)
 
@@ -144,10 +145,10 @@ def prepare_aftermath(
     count, free = 0, samples - _count(held)
     for batch in batches:
         part = batch if whole else {n: array[: affordable - count] for n, array in batch.items()}
-        if count >= affordable or count + _length(part) > free:
+        if count >= affordable or count + length_of(part) > free:
             break
         fitted.append(part)
-        count += _length(part)
+        count += length_of(part)
     if count < _FEWEST:
         return None
     return Aftermath(
@@ -155,9 +156,5 @@ def prepare_aftermath(
     )
 
 
-def _length(batch: Batch) -> int:
-    return len(next(iter(batch.values())))
-
-
 def _count(batches: list[Batch]) -> int:
-    return sum(_length(batch) for batch in batches)
+    return sum(length_of(batch) for batch in batches)

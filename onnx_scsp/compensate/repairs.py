@@ -45,10 +45,13 @@ class Repair:
     Attributes:
         run: Finds new values.
         needs_inputs: Whether it works from sample inputs.
+        by_channel: Of those that refit layer after layer, whether they do so from Gram matrices of
+            channels; None for the others.
     """
 
     run: Callable[[Job], Reconstruction]
     needs_inputs: bool = True
+    by_channel: bool | None = None
 
 
 def _reconstruct(job: Job) -> Reconstruction:
@@ -94,13 +97,10 @@ def _fold(job: Job) -> Reconstruction:
 
 REPAIRS: Mapping[str, Repair] = MappingProxyType(
     {
-        "reconstruct": Repair(_reconstruct),
-        "gram": Repair(_gram),
+        "reconstruct": Repair(_reconstruct, by_channel=False),
+        "gram": Repair(_gram, by_channel=True),
         "bn": Repair(_moments),
         "fold": Repair(_fold, needs_inputs=False),
     }
 )
 """Repairs by the name of the compensator that calls for them."""
-
-SWEEPS: Mapping[str, bool] = MappingProxyType({"reconstruct": False, "gram": True})
-"""Repairs that refit layer after layer: whether from Gram matrices of channels."""

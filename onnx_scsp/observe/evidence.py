@@ -129,7 +129,7 @@ def gather_evidence(
         activity = activity_of(reads, way, ranks) if detailed else None
         result.append(PoolEvidence(way.order, way.loss, damage, activity))
     progress("measuring groups", len(pools), len(pools))
-    if after is not None and measured:
+    if after is not None:
         result = _measure_after(coupling, pools, result, after, progress)
     trials = Trials(coupling, pools, found, batches, threads) if tried else None
     return Evidence(tuple(result), trials)

@@ -132,9 +132,9 @@ def last_samples(batches: Iterable[Batch], samples: int) -> list[Batch]:
     count = 0
     for batch in batches:
         taken.append(batch)
-        count += _length(batch)
-        while count - _length(taken[0]) >= samples:
-            count -= _length(taken.popleft())
+        count += length_of(batch)
+        while count - length_of(taken[0]) >= samples:
+            count -= length_of(taken.popleft())
     return list(taken)
 
 
@@ -156,7 +156,7 @@ def held_out_samples(coupling: Coupling, batches: Iterable[Batch], samples: int)
     found: list[Batch] = []
     first = count = 0
     for batch in batches:
-        length = _length(batch)
+        length = length_of(batch)
         chosen = held_out(first, length)
         first += length
         if chosen.any():
@@ -167,5 +167,6 @@ def held_out_samples(coupling: Coupling, batches: Iterable[Batch], samples: int)
     return found or last_samples(batches, samples)
 
 
-def _length(batch: Batch) -> int:
+def length_of(batch: Batch) -> int:
+    """How many samples a batch holds."""
     return len(next(iter(batch.values())))
