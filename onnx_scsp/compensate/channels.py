@@ -111,7 +111,7 @@ class ChannelFit:
         best, share = start, None
         before = lowest = self._error(judge, readers, start)
         for strength in SHARES:
-            found = fit(train, start, strength)
+            found = fit(train, start, strength, bias=bool(layer.bias))
             error = self._error(judge, readers, found)
             if np.isfinite(error) and error < lowest:
                 best, share, lowest = found, strength, error

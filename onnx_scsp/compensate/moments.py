@@ -76,7 +76,8 @@ def match_moments(
     with ExitStack() as stack:
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
         sweep = _Matching(coupling, keep, readers, samples, seed, threads, shelves)
-        return sweep.run(layers_behind(coupling, keep), batches, progress)
+        layers = [layer for layer in layers_behind(coupling, keep) if layer.bias]
+        return sweep.run(layers, batches, progress)
 
 
 class _Matching(Sweep):

@@ -137,7 +137,7 @@ def reconstruct(
 
 
 def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
-    """Layers behind the first cut whose outputs can be shifted and whose inputs are few enough."""
+    """Layers behind the first cut whose inputs are few enough."""
     found = []
     for layer in layers_behind(coupling, keep):
         kept = kept_inputs(coupling, layer, keep)
@@ -149,7 +149,7 @@ def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
 
 
 def layers_behind(coupling: Coupling, keep: BoolArray) -> list[Linear]:
-    """Layers behind the first cut whose outputs can be shifted."""
+    """Layers behind the first cut."""
     graph = coupling.walk.graph
     if any(node.op_type in _NO_TENSORS for node in graph.nodes):
         return []
@@ -157,7 +157,7 @@ def layers_behind(coupling: Coupling, keep: BoolArray) -> list[Linear]:
     first = [layer.y for layer in layers if not kept_inputs(coupling, layer, keep).all()]
     first += [output for output, _ in masked_reductions(coupling, keep)]
     changed = downstream(graph, first)
-    return [layer for layer in layers if layer.y in changed and layer.bias]
+    return [layer for layer in layers if layer.y in changed]
 
 
 def _is_even(layer: Linear, kept: BoolArray) -> bool:
@@ -305,9 +305,11 @@ class Refit(Sweep):
 
     def _write(self, layer: Linear, matrix: FloatArray, bias: FloatArray) -> None:
         source = self.coupling.walk.constants.source(layer.weight)
-        self.refitted |= {source.name, layer.bias}
+        self.refitted.add(source.name)
         self.copy.set_matrix(layer, matrix)
-        self.copy.set_bias(layer, bias)
+        if layer.bias:
+            self.refitted.add(layer.bias)
+            self.copy.set_bias(layer, bias)
 
     def _added_later(self, layer: Linear) -> FloatArray:
         """The original's bias where the layer's outputs do not hold it yet."""
@@ -318,7 +320,7 @@ class Refit(Sweep):
 
     def _memory(self, layer: Linear, place: Landing, width: int) -> Rows | None:
         """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
-        if place.other and not self._same_shape(place):
+        if not layer.bias or (place.other and not self._same_shape(place)):
             return None
         size = positions_per_sample(width, self.samples) * self.samples * width
         few = size <= MOST_ELEMENTS and size * layer.outputs // layer.groups <= MOST_PRODUCTS
@@ -376,7 +378,7 @@ class Refit(Sweep):
         best, share, before = start, None, judge.error(start)
         lowest = before
         for strength in SHARES:
-            weights = fit(train, start, strength)
+            weights = fit(train, start, strength, bias=bool(layer.bias))
             error = judge.error(weights)
             if np.isfinite(error) and error < lowest:
                 best, share, lowest = weights, strength, error

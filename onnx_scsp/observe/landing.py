@@ -1,4 +1,4 @@
-"""Where a layer's outputs land: behind its normalisation, in the sum that they join, at a ReLU.
+"""Where outputs land: behind a layer's normalisation or bias, in the sum that they join, at a ReLU.
 
     landing = s (y - m) + h + other        s, m, h: normalisation; other: the sum's other operand
 
@@ -27,7 +27,7 @@ class Landing:
 
     Attributes:
         value: Name of the activation where the outputs land: the sum, or the layer's own output
-            behind its normalisation.
+            behind its normalisation or the bias that is added to it.
         other: Name of the sum's other operand, '' where there is no sum.
         scale: float64 (outputs,), s; ones where there is no normalisation.
         shift: float64 (outputs,), h - s m.
@@ -52,15 +52,27 @@ def landing(graph: GraphView, constants: Constants, layer: Linear) -> Landing:
         scale = gain / np.sqrt(variance + float(layer.norm.attr("epsilon", 1e-5)))
         shift = offset - scale * mean
         value = layer.norm.outputs[0]
+    elif layer.bias_outside:
+        value = graph.consumers[value][0].outputs[0]
+    value = _handed_on(graph, value)
     users = graph.consumers.get(value, ())
     if value in graph.outputs:
         return Landing(value, "", scale, shift)
     if len(users) == 1 and users[0].op_type == "Add" and not users[0].domain:
         others = [name for name in users[0].inputs if name != value]
         if len(others) == 1 and others[0] not in constants:
-            total = users[0].outputs[0]
+            total = _handed_on(graph, users[0].outputs[0])
             return Landing(total, others[0], scale, shift, _is_rectified(graph, total))
     return Landing(value, "", scale, shift, _is_rectified(graph, value))
+
+
+def _handed_on(graph: GraphView, value: str) -> str:
+    """The last name of a value that nothing but an Identity reads."""
+    users = graph.consumers.get(value, ())
+    while len(users) == 1 and users[0].op_type == "Identity" and value not in graph.outputs:
+        value = users[0].outputs[0]
+        users = graph.consumers.get(value, ())
+    return value
 
 
 def _is_rectified(graph: GraphView, value: str) -> bool:

@@ -198,25 +198,32 @@ def _bias(
 ) -> dict[str, Any]:
     """Stored name of the vector that shifts the outputs, its sign, and where it is added."""
     node = layer.node
-    candidates: list[tuple[str, float, bool]] = []
-    if node.op_type != "MatMul":
+    if node.op_type != "MatMul" and node.input(2):
         beta = float(node.attr("beta", 1.0)) if node.op_type == "Gemm" else 1.0
-        if beta == 1.0:
-            candidates.append((node.input(2), 1.0, False))
+        candidates = [(node.input(2), 1.0, False, -1)] if beta == 1.0 else []
+    elif layer.norm is not None:
+        candidates = [(layer.norm.inputs[3], -1.0, True, -1)]
     elif len(users) == uses[layer.y] == 1 and users[0].op_type == "Add" and not users[0].domain:
-        candidates.extend((name, 1.0, True) for name in users[0].inputs if name != layer.y)
-    if layer.norm is not None and not node.input(2):
-        candidates.append((layer.norm.inputs[3], -1.0, True))
-    for name, sign, outside in candidates:
+        # its channels lie on the layer's axis, counted from the last as they are broadcast
+        axis = layer.axis - (len(layer.shape) if layer.is_conv else 0)
+        candidates = [(name, 1.0, True, axis) for name in users[0].inputs if name != layer.y]
+    else:
+        candidates = []
+    for name, sign, outside, axis in candidates:
         if (
             name in constants
             and _is_own(name, constants, uses)
             and constants.size(name) == layer.outputs
-            and constants.shape(name)[-1:] == (layer.outputs,)
+            and _size_at(constants.shape(name), axis) == layer.outputs
         ):
             stored = constants.source(name).name
             return {"bias": stored, "bias_sign": sign, "bias_outside": outside}
     return {}
+
+
+def _size_at(shape: tuple[int, ...], axis: int) -> int:
+    """Size along an axis that is counted from the last; 1 where a shape has none there."""
+    return shape[axis] if len(shape) >= -axis else 1
 
 
 def kept_inputs(coupling: Coupling, layer: Linear, keep: BoolArray) -> BoolArray:

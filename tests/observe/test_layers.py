@@ -186,6 +186,29 @@ def test_an_add_behind_a_product_is_its_bias(first: bool) -> None:
     assert (layer.bias, layer.bias_outside) == ("b", True)
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 1, 1), (4, 1, 1)])
+def test_an_add_behind_a_convolution_is_its_bias(shape: tuple[int, ...]) -> None:
+    n, x = image()
+    y = n.conv(x, 4, bias=False)
+    out = n.op("Add", n.const(np.ones(shape), "b"), y)
+    layer = layers_of(n.build(out))[y]
+    assert (layer.bias, layer.bias_sign, layer.bias_outside) == ("b", 1.0, True)
+
+
+@pytest.mark.parametrize("shape", [(8,), (1, 1, 1, 8), (1, 1, 8, 1), (8, 8), (1, 8, 1, 8)])
+def test_an_add_along_other_axes_of_a_convolution_is_none(shape: tuple[int, ...]) -> None:
+    n, x = image()
+    y = n.conv(x, 8, bias=False)
+    assert layers_of(n.build(n.op("Add", y, n.const(np.ones(shape)))))[y].bias == ""
+
+
+def test_an_add_behind_a_convolution_that_has_a_bias_is_none() -> None:
+    n, x = image()
+    y = n.conv(x, 4)
+    layer = layers_of(n.build(n.op("Add", y, n.random(4, 1, 1))))[y]
+    assert (layer.bias, layer.bias_outside) == ("c1", False)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (5, 1)])
 def test_an_add_that_is_no_row_of_outputs_is_none(shape: tuple[int, ...]) -> None:
     n = Net()
@@ -233,6 +256,27 @@ def test_outputs_land_behind_the_normalisation_in_the_sum() -> None:
     # the shortcut's outputs land there too, unscaled
     assert (found[short].value, found[short].other) == (total, n.nodes[-3].output[0])
     assert (found[short].scale == 1).all()
+
+
+@pytest.mark.parametrize("between", [(), ("Identity", "Identity")])
+def test_outputs_land_behind_a_bias_that_is_added(between: tuple[str, ...]) -> None:
+    n, x = image()
+    short = n.conv(x, 4, 1)
+    y = n.conv(x, 4, bias=False)
+    z = n.op("Add", y, n.random(4, 1, 1))
+    for op in between:
+        z = n.op(op, z)
+    total = n.op("Add", z, short)
+    place = landings(n.build(n.relu(total)))[1][y]
+    assert (place.value, place.other, place.rectified) == (total, short, True)
+
+
+def test_an_identity_that_is_not_alone_is_not_passed() -> None:
+    n, x = image()
+    y = n.conv(x, 4)
+    out = n.op("Add", n.relu(n.op("Identity", y)), n.op("Neg", y))
+    place = landings(n.build(out))[1][y]
+    assert (place.value, place.rectified) == (y, False)
 
 
 def test_outputs_that_are_read_twice_land_where_they_are() -> None:
