@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import REPAIRS, Job, LayerFit, prepare_aftermath
+from onnx_scsp.compensate import REPAIRING_MACS, REPAIRS, Job, LayerFit, prepare_aftermath
 from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -37,11 +37,13 @@ class Passes:
         data: The inputs.
         size: Samples per batch.
         samples: How many there are.
+        invented: Whether they are synthetic.
     """
 
     data: CalibrationData
     size: int
     samples: int
+    invented: bool
 
     def __iter__(self) -> Iterator[Batch]:
         return self.data.batches(self.size)
@@ -63,6 +65,7 @@ def passes(
     Raises:
         ConfigError: There are no samples in the data.
     """
+    is_invented = data is None
     if data is None:
         if isinstance(options, PruneConfig):
             is_wanted, seed = options.synthetic and options.wants_data, options.seed
@@ -70,28 +73,18 @@ def passes(
             is_wanted = options.get("synthetic") is True and _needs_inputs(options)
             seed = int(options.get("seed", 0))
         data = invent(coupling, seed) if is_wanted else None
-    return None if data is None else _in_batches(coupling, data)
+    return None if data is None else _in_batches(coupling, data, is_invented)
 
 
-def _in_batches(coupling: Coupling, data: CalibrationData) -> Passes:
-    walker, constants = coupling.walk.walker, coupling.walk.constants
-    elements = sum(_size(shape) for name, shape in walker.shapes.items() if name not in constants)
-    specs = coupling.walk.specs
-    per_sample = 4 * elements / max(specs[0].shape[0] if specs and specs[0].shape else 1, 1)
+def _in_batches(coupling: Coupling, data: CalibrationData, is_invented: bool) -> Passes:
+    per_sample = 4 * coupling.elements / coupling.batch
     size = int(min(max(_BATCH_BYTES / max(per_sample, 1.0), 1), LARGEST_BATCH))
     samples = data.n_samples
     if samples is None:
         samples = sum(len(next(iter(batch.values()))) for batch in data.batches(size))
     if not samples:
         raise ConfigError(f"{data.where} holds no samples")
-    return Passes(data, size, samples)
-
-
-def _size(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    return Passes(data, size, samples, is_invented)
 
 
 def observer(
@@ -132,6 +125,8 @@ def observer(
                     inputs,
                     inputs.samples,
                     len(pools) * len(LEVELS_AFTER),
+                    # who gives no inputs expects an answer at once
+                    work=REPAIRING_MACS / (10 if inputs.invented else 1),
                     by_channel=by_channel,
                     seed=config.seed,
                     threads=threads,

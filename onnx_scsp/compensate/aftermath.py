@@ -29,8 +29,10 @@ from onnx_scsp.surgery.cut import masked_readers, masked_reductions
 from onnx_scsp.types import BoolArray
 
 REPAIRING_MACS = 1e13
-"""About what all sweeps together may cost; fewer samples where a network is large."""
-_FEWEST, _MOST = 32, 96
+"""What all sweeps together may cost, some minutes; fewer samples where a network is large."""
+_ELEMENT_MACS = 32
+"""What an element of an activation costs: small networks spend their time on moving them."""
+_FEWEST, _MOST = 24, 96
 """Samples that a sweep is fitted to: with fewer it would fit their noise."""
 _RUNS = 3
 """Passes through the network per sweep: the original, the cut one, and the outputs."""
@@ -112,6 +114,7 @@ def prepare_aftermath(
     samples: int,
     cuts: int,
     *,
+    work: float = REPAIRING_MACS,
     by_channel: bool,
     seed: int,
     threads: int,
@@ -123,6 +126,7 @@ def prepare_aftermath(
         batches: Calibration inputs.
         samples: How many there are.
         cuts: How many cuts are to be judged.
+        work: What that may cost, in MACs.
         by_channel: Whether layers are fitted from Gram matrices of channels.
         seed: Seed of the sampled positions.
         threads: How many cuts are judged at a time.
@@ -132,8 +136,9 @@ def prepare_aftermath(
         too few samples.
     """
     names = outputs_of_known_size(coupling)
-    cost = max(coupling.macs, 1) * _RUNS * max(cuts, 1)
-    affordable = min(int(REPAIRING_MACS / cost), _MOST, samples // 2)
+    per_sample = (coupling.macs + _ELEMENT_MACS * coupling.elements) / coupling.batch
+    cost = max(per_sample, 1.0) * _RUNS * max(cuts, 1)
+    affordable = min(int(work / cost), _MOST, samples // 2)
     if not names or affordable < _FEWEST:
         return None
     whole = has_fixed_batch(coupling)

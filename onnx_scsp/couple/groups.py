@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -77,6 +78,18 @@ class Coupling:
     def macs(self) -> int:
         """MACs per run at the concrete input shapes."""
         return self.map.macs
+
+    @property
+    def elements(self) -> int:
+        """Elements of all activations of a run at these shapes."""
+        shapes, constants = self.walk.walker.shapes, self.walk.constants
+        return sum(math.prod(shape) for name, shape in shapes.items() if name not in constants)
+
+    @property
+    def batch(self) -> int:
+        """Samples of a run at these shapes."""
+        specs = self.walk.specs
+        return max(specs[0].shape[0], 1) if specs and specs[0].shape else 1
 
 
 def find_coupling(

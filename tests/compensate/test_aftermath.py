@@ -15,7 +15,7 @@ import onnx_scsp
 from compensate.nets import Batch, coupling_of, double, images, second_halves, without
 from onnx_scsp import calibrated
 from onnx_scsp.compensate import aftermath as module
-from onnx_scsp.compensate.aftermath import Aftermath, prepare_aftermath
+from onnx_scsp.compensate.aftermath import REPAIRING_MACS, Aftermath, prepare_aftermath
 from onnx_scsp.couple import Coupling
 from onnx_scsp.evaluate import Gaps
 from onnx_scsp.graph.load import from_proto
@@ -157,15 +157,33 @@ def test_batches_of_a_fixed_size_stay_whole() -> None:
 
 def test_a_network_with_few_samples_is_not_judged() -> None:
     coupling, *_ = copies()
-    assert judge_of(coupling, 60) is None
-    assert judge_of(coupling, 64) is not None
+    assert judge_of(coupling, 46) is None
+    assert judge_of(coupling, 48) is not None
 
 
-def test_a_network_that_is_too_large_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_is_too_large_is_not_judged() -> None:
     coupling, *_ = copies()
-    monkeypatch.setattr(module, "REPAIRING_MACS", 3.0 * 32 * 4 * coupling.macs)
-    assert judge_of(coupling, cuts=4) is not None
-    assert judge_of(coupling, cuts=5) is None
+    work = 3.0 * 24 * 4 * (coupling.macs + 32 * coupling.elements)
+    assert judge_of(coupling, cuts=4, work=work) is not None
+    assert judge_of(coupling, cuts=5, work=work) is None
+    assert judge_of(coupling, cuts=5) is not None
+
+
+def test_less_work_goes_into_invented_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    def spy(*args: Any, **given: Any) -> Aftermath | None:
+        asked.append(given["work"])
+        return None
+
+    monkeypatch.setattr(calibrated, "prepare_aftermath", spy)
+    n, x = image(size=16)
+    model = from_proto(n.build(n.head(n.relu(n.conv(x, 8)))))
+    given = onnx_scsp.open_calibration(np.zeros((64, 3, 16, 16), np.float32), model)
+    for data in (given, None):
+        config = onnx_scsp.PruneConfig(value=0.6, align=1)
+        onnx_scsp.make_plan(model, config, calibration=data)
+    assert asked == [REPAIRING_MACS, REPAIRING_MACS / 10]
 
 
 def test_outputs_of_unknown_size_are_not_judged() -> None:
