@@ -98,7 +98,7 @@ class Aftermath:
             self._samples,
             seed=self._seed,
             by_channel=self._by_channel,
-            rectified=False,
+            thorough=False,
             shelf_bytes=_SHELF_BYTES,
         )
         copy = WorkingCopy(coupling.model, coupling.walk.constants)

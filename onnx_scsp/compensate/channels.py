@@ -135,6 +135,7 @@ class ChannelFit:
             power=power,
             total=sums[:, self._left, left:],
             rows=int(self._rows[part]),
+            is_whole=True,
         )
 
     def _error(self, sums: FloatArray, readers: FloatArray, found: FloatArray) -> float:

@@ -49,6 +49,8 @@ SHELF_BYTES = 1 << 30
 
 MOST_CHANNELS = LARGEST_GRAM // 2
 """Layers of up to so many input channels (of a group) can be fitted channel by channel."""
+_SPARSE = 4
+"""A first impression comes from one position in so many."""
 _BORDER_POSITIONS = 64
 """Positions per sample that show how much of a kernel lies inside."""
 _NO_TENSORS = frozenset(
@@ -97,7 +99,7 @@ def reconstruct(
     seed: int = 0,
     threads: int = 1,
     by_channel: bool = False,
-    rectified: bool = True,
+    thorough: bool = True,
     shelf_bytes: int = SHELF_BYTES,
     progress: Progress = lambda _what, _done, _total: None,
 ) -> Reconstruction:
@@ -112,7 +114,8 @@ def reconstruct(
         threads: Threads of the runtime.
         by_channel: Whether every layer is fitted from Gram matrices of channels, not only those
             whose patches are too large (see `channels`).
-        rectified: Whether a fit goes on to count only what a ReLU behind it lets through.
+        thorough: Whether fits see as many positions as can be of use, and go on to count only what
+            a ReLU behind them lets through; else they are made for a first impression.
         shelf_bytes: How many bytes of activations, of each network, stay in memory.
         progress: Called with (what, layers done, layers).
 
@@ -122,17 +125,8 @@ def reconstruct(
     with ExitStack() as stack:
         shelves = [stack.enter_context(Shelf(shelf_bytes)) for _ in range(2)]
         masked = masked_readers(coupling, keep)
-        sweep = Refit(
-            coupling,
-            keep,
-            masked,
-            samples,
-            seed,
-            threads,
-            shelves,
-            by_channel=by_channel,
-            rectified=rectified,
-        )
+        given = (coupling, keep, masked, samples, seed, threads, shelves)
+        sweep = Refit(*given, by_channel=by_channel, thorough=thorough)
         return sweep.run(layers_to_refit(coupling, keep), batches, progress)
 
 
@@ -234,9 +228,9 @@ class Sweep:
 class Refit(Sweep):
     """Layer after layer towards what the original computes."""
 
-    def __init__(self, *args: Any, by_channel: bool, rectified: bool) -> None:
+    def __init__(self, *args: Any, by_channel: bool, thorough: bool) -> None:
         super().__init__(*args)
-        self.by_channel, self.rectified = by_channel, rectified
+        self.by_channel, self.thorough = by_channel, thorough
         self.refitted: set[str] = set()
 
     def weights(self) -> dict[str, AnyArray]:
@@ -259,7 +253,7 @@ class Refit(Sweep):
         ]
         added = self._added_later(layer)
         memory = self._memory(layer, place, width)
-        positions, first = positions_per_sample(width, self.samples), 0
+        positions, first = self._positions(width), 0
         for number in range(len(self.before)):
             made = runner(self.before.get(number, segment.inputs))
             y = made[layer.y]
@@ -285,7 +279,7 @@ class Refit(Sweep):
     def _mend_by_channel(self, layer: Linear, kept: BoolArray, segment: Segment) -> None:
         runner = self.runner(segment, self.coupling.model.proto, layer.y)
         fitted = ChannelFit(layer, kept)
-        positions, first = positions_per_sample(layer.inputs // layer.groups, self.samples), 0
+        positions, first = self._positions(layer.inputs // layer.groups), 0
         for number in range(len(self.before)):
             old, new = (s.get(number, [layer.x])[layer.x] for s in (self.before, self.now))
             made = runner(self.before.get(number, segment.inputs))
@@ -302,6 +296,11 @@ class Refit(Sweep):
         self.fits.append(LayerFit(layer.node.name, found.before, found.after, found.share))
         if found.share is not None:
             self._write(layer, found.matrix, found.bias)
+
+    def _positions(self, width: int) -> int:
+        """Positions that are drawn of every sample."""
+        found = positions_per_sample(width, self.samples)
+        return found if self.thorough else -(-found // _SPARSE)
 
     def _write(self, layer: Linear, matrix: FloatArray, bias: FloatArray) -> None:
         source = self.coupling.walk.constants.source(layer.weight)
@@ -322,9 +321,9 @@ class Refit(Sweep):
         """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
         if not layer.bias or (place.other and not self._same_shape(place)):
             return None
-        size = positions_per_sample(width, self.samples) * self.samples * width
+        size = self._positions(width) * self.samples * width
         few = size <= MOST_ELEMENTS and size * layer.outputs // layer.groups <= MOST_PRODUCTS
-        return Rows() if self.rectified and place.rectified and few else None
+        return Rows() if self.thorough and place.rectified and few else None
 
     def _same_shape(self, place: Landing) -> bool:
         """Whether the sum's other operand is known by now, and is not broadcast or broadcasting."""

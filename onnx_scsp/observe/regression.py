@@ -24,6 +24,12 @@ SHARES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 _WIDE = 256
 """From so many inputs on the time goes into the products, not into calling for them."""
+_ROUNDING = 1e-12
+"""Errors below this, relative to the targets, are what the difference of large sums leaves."""
+_SMALL = 64
+"""Systems of up to so many unknowns are solved many at a time."""
+_TOGETHER = 1 << 22
+"""Elements of the matrices that are solved at a time."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +42,7 @@ class Products:
         power: float64 (groups, outputs).
         total: float64 (groups, outputs), sum of the targets.
         rows: Number of rows.
+        is_whole: Whether the Gram matrices are filled above the diagonal, too.
     """
 
     lower: FloatArray
@@ -43,6 +50,7 @@ class Products:
     power: FloatArray
     total: FloatArray
     rows: int = 0
+    is_whole: bool = False
 
     @classmethod
     def zeros(cls, groups: int, d: int, outputs: int) -> Products:
@@ -59,6 +67,7 @@ class Products:
         finite = np.isfinite(rows).all(axis=(0, 2)) & np.isfinite(targets).all(axis=(0, 2))
         if not finite.all():
             rows, targets = rows[:, finite], targets[:, finite]
+        self.is_whole = False
         ones = np.ones((*rows.shape[:2], 1))
         full = np.concatenate([rows, ones], axis=2)
         transposed = full.transpose(0, 2, 1)
@@ -82,17 +91,23 @@ class Products:
                 targets.reshape(groups, samples * positions, targets.shape[3]),
             )
 
+    def grams(self) -> FloatArray:
+        """All Gram matrices, float64 (groups, d + 1, d + 1); not to be written to."""
+        if not self.is_whole:
+            for matrix in self.lower:
+                matrix[:] = np.tril(matrix) + np.tril(matrix, -1).T
+            self.is_whole = True
+        return self.lower
+
     def gram(self, group: int) -> FloatArray:
-        """One group's Gram matrix, float64 (d + 1, d + 1)."""
-        half = np.tril(self.lower[group])
-        return np.asarray(half + np.tril(half, -1).T)
+        """One group's Gram matrix, float64 (d + 1, d + 1); not to be written to."""
+        return np.asarray(self.grams()[group])
 
     def error(self, weight: FloatArray) -> float:
         """Squared error of W (groups, d + 1, outputs), summed over rows and outputs."""
-        fitted = sum(
-            float(np.vdot(w, self.gram(g) @ w - 2.0 * self.cross[g])) for g, w in enumerate(weight)
-        )
-        return max(float(self.power.sum()) + fitted, 0.0)
+        power = float(self.power.sum())
+        error = power + float(np.vdot(weight, self.grams() @ weight - 2.0 * self.cross))
+        return error if error > _ROUNDING * power else 0.0
 
     def moments(self, group: int) -> tuple[FloatArray, FloatArray]:
         """Covariance (d, d) and mean (d,) of a group's inputs."""
@@ -122,19 +137,27 @@ def fit(products: Products, start: FloatArray, share: float, *, bias: bool = Tru
         The fitted weights, the bias in the last row.
     """
     result = start.copy()
-    for g in range(len(start)):
-        gram, d = products.gram(g), len(start[g]) - 1
-        if d == 0 and not bias:
-            continue
-        ridge = ridge_of(gram, share)
-        right = products.cross[g] + ridge[:, None] * start[g]
-        left = gram + np.diag(ridge)
+    d = start.shape[1] - 1
+    if d == 0 and not bias:
+        return result
+    for groups in _chunks(len(start), d + 1):
+        left, first = products.grams()[groups].copy(), start[groups]
+        ridge = np.stack([ridge_of(gram, share) for gram in left])
+        right = products.cross[groups] + ridge[:, :, None] * first
+        place = np.arange(d + 1)
+        left[:, place, place] += ridge
         if bias:
-            result[g] = _solve(left, right)
+            result[groups] = _solve(left, right)
         else:
-            right = right[:d] - left[:d, d:] @ start[g, d:]
-            result[g, :d] = _solve(left[:d, :d], right)
+            right = right[:, :d] - left[:, :d, d:] @ first[:, d:]
+            result[groups, :d] = _solve(left[:, :d, :d], right)
     return result
+
+
+def _chunks(groups: int, size: int) -> list[slice]:
+    """Parts of so many matrices that are small enough to be solved together."""
+    step = max(1, _TOGETHER // size**2)
+    return [slice(first, first + step) for first in range(0, groups, step)]
 
 
 def ridge_of(gram: FloatArray, share: float) -> FloatArray:
@@ -147,11 +170,27 @@ def ridge_of(gram: FloatArray, share: float) -> FloatArray:
 
 def _solve(left: FloatArray, right: FloatArray) -> FloatArray:
     """Solves left W = right, symmetric, with rows and columns brought to one scale first."""
-    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(left), 1e-300))
-    left, right = left * scale * scale[:, None], right * scale[:, None]
+    diagonal = np.diagonal(left, axis1=1, axis2=2)
+    scale = 1.0 / np.sqrt(np.maximum(diagonal, 1e-300))[:, :, None]
+    left, right = left * scale * scale.transpose(0, 2, 1), right * scale
+    if len(left) > 1 and left.shape[1] <= _SMALL:
+        return np.asarray(_solved_together(left, right) * scale)
+    return np.asarray(np.stack([_solved(*pair) for pair in zip(left, right, strict=True)]) * scale)
+
+
+def _solved(left: FloatArray, right: FloatArray) -> FloatArray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", scipy.linalg.LinAlgWarning)
-            return np.asarray(scipy.linalg.solve(left, right, assume_a="pos") * scale[:, None])
+            return np.asarray(scipy.linalg.solve(left, right, assume_a="pos"))
     except (scipy.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
-        return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0] * scale[:, None])
+        return np.asarray(np.linalg.lstsq(left, right, rcond=None)[0])
+
+
+def _solved_together(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Many small systems at once; where one is singular, its smallest solution."""
+    values, vectors = np.linalg.eigh(left)
+    least = np.finfo(np.float64).eps * left.shape[1] * values[:, -1:]
+    inverse = np.where(values > least, 1.0 / np.where(values > least, values, 1.0), 0.0)
+    turned = vectors.transpose(0, 2, 1) @ right
+    return np.asarray(vectors @ (inverse[:, :, None] * turned))

@@ -15,6 +15,7 @@ import onnx_scsp
 from compensate.nets import Batch, coupling_of, double, images, second_halves, without
 from onnx_scsp import calibrated
 from onnx_scsp.compensate import aftermath as module
+from onnx_scsp.compensate import sweep
 from onnx_scsp.compensate.aftermath import REPAIRING_MACS, Aftermath, prepare_aftermath
 from onnx_scsp.couple import Coupling
 from onnx_scsp.evaluate import Gaps
@@ -79,8 +80,9 @@ def attended() -> onnx.ModelProto:
 @pytest.mark.parametrize("repair", ["reconstruct", "gram"])
 @pytest.mark.parametrize("make", [smooth, attended])
 def test_the_figure_is_that_of_the_network_cut_and_repaired_alike(
-    make: Callable[[], onnx.ModelProto], repair: str
+    make: Callable[[], onnx.ModelProto], repair: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sweep, "_SPARSE", 1)  # from the same positions
     model = from_proto(make())
     coupling = coupling_of(model.proto)
     every = np.random.default_rng(0).standard_normal((128, 3, 8, 8)).astype(np.float32)

@@ -37,6 +37,36 @@ def test_a_fit_recovers_planted_weights_and_bias() -> None:
     np.testing.assert_allclose(found, planted.weight, atol=1e-9)
 
 
+def test_what_is_added_after_a_look_counts() -> None:
+    planted = Planted(noise=1.0)
+    late = Products.zeros(GROUPS, D, OUTPUTS)
+    late.add(planted.rows[:, :30], planted.targets[:, :30])
+    late.error(planted.start)
+    late.add(planted.rows[:, 30:], planted.targets[:, 30:])
+    np.testing.assert_allclose(
+        fit(late, planted.start, 0.1), fit(planted.products, planted.start, 0.1)
+    )
+    np.testing.assert_allclose(late.error(planted.start), planted.error(planted.start))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_small_groups_are_solved_as_if_each_were_alone(bias: bool) -> None:
+    """One of them sees nothing at all, and one the same input twice."""
+    planted = Planted(noise=1.0)
+    rows = np.concatenate([planted.rows, planted.rows, planted.rows])[:5].copy()
+    rows[2] = 0.0
+    rows[3, :, 1] = rows[3, :, 0]
+    targets, start = np.tile(planted.targets[:1], (5, 1, 1)), np.tile(planted.start[:1], (5, 1, 1))
+    together = Products.zeros(5, D, OUTPUTS)
+    together.add(rows, targets)
+    found = fit(together, start, 1e-3, bias=bias)
+    for g in range(5):
+        alone = Products.zeros(1, D, OUTPUTS)
+        alone.add(rows[g : g + 1], targets[g : g + 1])
+        one = fit(alone, start[g : g + 1], 1e-3, bias=bias)[0]
+        np.testing.assert_allclose(found[g], one, rtol=1e-6, atol=1e-8)
+
+
 def test_targets_of_another_row_are_not_recovered() -> None:
     planted = Planted()
     mixed = Products.zeros(GROUPS, D, OUTPUTS)
