@@ -52,7 +52,7 @@ def invent(coupling: Coupling, seed: int) -> CalibrationData | None:
     item, shape = inputs[0], coupling.walk.specs[0].shape[1:]
     if image_axis(shape) is None:
         return None
-    count = int(min(max(_MACS / max(coupling.macs, 1), _FEWEST), _MOST))
+    count = int(min(max(_MACS / coupling.work, _FEWEST), _MOST))
     return synthetic_images(item, shape, count, _suitable(coupling, item, shape, seed), seed)
 
 

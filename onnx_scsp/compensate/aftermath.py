@@ -30,8 +30,6 @@ from onnx_scsp.types import BoolArray
 
 REPAIRING_MACS = 1e13
 """What all sweeps together may cost, some minutes; fewer samples where a network is large."""
-_ELEMENT_MACS = 32
-"""What an element of an activation costs: small networks spend their time on moving them."""
 _FEWEST, _MOST = 24, 96
 """Samples that a sweep is fitted to: with fewer it would fit their noise."""
 _RUNS = 3
@@ -136,8 +134,7 @@ def prepare_aftermath(
         too few samples.
     """
     names = outputs_of_known_size(coupling)
-    per_sample = (coupling.macs + _ELEMENT_MACS * coupling.elements) / coupling.batch
-    cost = max(per_sample, 1.0) * _RUNS * max(cuts, 1)
+    cost = coupling.work * _RUNS * max(cuts, 1)
     affordable = min(int(work / cost), _MOST, samples // 2)
     if not names or affordable < _FEWEST:
         return None

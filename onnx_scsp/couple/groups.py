@@ -43,6 +43,10 @@ from onnx_scsp.types import (
 _TOGETHER = "all its channels can only be removed together"
 
 
+_ELEMENT_MACS = 32
+"""Writing and reading an element of an activation takes about as long as so many MACs."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Coupling:
     """A model's groups together with what surgery and planning need to follow a cut.
@@ -90,6 +94,11 @@ class Coupling:
         """Samples of a run at these shapes."""
         specs = self.walk.specs
         return max(specs[0].shape[0], 1) if specs and specs[0].shape else 1
+
+    @property
+    def work(self) -> float:
+        """About what a sample costs, in MACs; small networks spend their time on elements."""
+        return max((self.macs + _ELEMENT_MACS * self.elements) / self.batch, 1.0)
 
 
 def find_coupling(

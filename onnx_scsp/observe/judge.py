@@ -114,7 +114,7 @@ def repaired_weight(read: Read, keep: BoolArray) -> tuple[FloatArray, float]:
 
 def affordable_samples(coupling: Coupling, runs: int) -> int:
     """On how many samples so many measurements can be made."""
-    afford = MEASURING_MACS / max(coupling.macs, 1) / max(runs, 1)
+    afford = MEASURING_MACS / coupling.work / max(runs, 1)
     return int(min(max(afford, _FEWEST_SAMPLES), _MOST_SAMPLES))
 
 

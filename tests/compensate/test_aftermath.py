@@ -165,7 +165,7 @@ def test_a_network_with_few_samples_is_not_judged() -> None:
 
 def test_a_network_that_is_too_large_is_not_judged() -> None:
     coupling, *_ = copies()
-    work = 3.0 * 24 * 4 * (coupling.macs + 32 * coupling.elements)
+    work = 3.0 * 24 * 4 * coupling.work
     assert judge_of(coupling, cuts=4, work=work) is not None
     assert judge_of(coupling, cuts=5, work=work) is None
     assert judge_of(coupling, cuts=5) is not None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_scsp
+from onnx_scsp.couple import find_coupling
 from onnx_scsp.graph.load import from_proto
 
 
@@ -68,3 +70,17 @@ def test_unnamed_nodes_are_called_by_their_first_output():
     )
     (layer,) = onnx_scsp.find_groups(model).layers
     assert layer.node == "out"
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_work_per_sample_counts_products_and_elements(batch):
+    model = build(
+        [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Relu", ["a"], ["y"])],
+        {"w": np.ones((8, 3, 1, 1))},
+        {"x": [batch, 3, 4, 4]},
+        {"y": [batch, 8, 4, 4]},
+    )
+    coupling = find_coupling(model)
+    assert coupling.batch == batch
+    assert coupling.elements == batch * (3 + 8 + 8) * 16
+    assert coupling.work == 3 * 8 * 16 + 32 * (3 + 8 + 8) * 16
