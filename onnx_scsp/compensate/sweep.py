@@ -131,9 +131,14 @@ def reconstruct(
 
 
 def layers_to_refit(coupling: Coupling, keep: BoolArray) -> list[Linear]:
-    """Layers behind the first cut whose inputs are few enough."""
+    """Layers behind the first cut that can be fitted.
+
+    Their inputs are few enough, and no bias of their own stands fast (one that is shared, say).
+    """
     found = []
     for layer in layers_behind(coupling, keep):
+        if layer.node.input(2) and not layer.bias:
+            continue
         kept = kept_inputs(coupling, layer, keep)
         width = int(kept.sum()) // layer.groups * layer.taps
         few = width <= LARGEST_GRAM or layer.inputs // layer.groups <= MOST_CHANNELS

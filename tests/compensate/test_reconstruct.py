@@ -310,6 +310,17 @@ def test_layers_before_and_beside_the_cut_stay() -> None:
     assert names(coupling, np.ones(coupling.n_units, bool)) == []
 
 
+def test_a_layer_whose_bias_is_shared_stays() -> None:
+    n, x = image()
+    y = n.conv(x, 8)
+    shared = n.random(6)
+    first = n.op("Conv", n.relu(y), n.random(6, 8, 1, 1), shared, channels=6)
+    second = n.op("Conv", n.relu(first), n.random(6, 6, 1, 1), shared, channels=6)
+    out = n.conv(n.relu(second), 4)
+    coupling = coupling_of(n.build(out))
+    assert names(coupling, without(coupling, y, [0])) == [out]
+
+
 def test_a_layer_of_too_many_inputs_stays() -> None:
     n, x = image(size=16)
     y = n.conv(x, 26)
