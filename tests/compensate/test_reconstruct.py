@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 import onnx_scsp
 from compensate.nets import Repair, coupling_of, double, images, repair, second_halves, without
 from compensate.planted import COPIES, Planted, conv
-from onnx_scsp.compensate import reconstruct, sweep
+from onnx_scsp.compensate import channels, reconstruct, sweep
 from onnx_scsp.compensate.sweep import layers_to_refit
 from onnx_scsp.couple import Coupling, find_coupling
 
@@ -24,7 +24,8 @@ EXACT, CLOSE, LOST = 1e-4, 6e-3, 0.03
 
 @pytest.fixture
 def no_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "SHARES", (1e-10,))
+    for module in (sweep, channels):
+        monkeypatch.setattr(module, "SHARES", (1e-10,))
 
 
 # ---- copies -----------------------------------------------------------------------------------
@@ -190,8 +191,11 @@ def biased_by(shape: tuple[int, ...] | None) -> tuple[Coupling, np.ndarray]:
 
 @pytest.mark.usefixtures("no_ridge")
 @pytest.mark.parametrize("shape", [None, (1, 6, 1, 1), (6, 1, 1)])
-def test_a_layer_without_a_bias_of_its_own_is_repaired(shape: tuple[int, ...] | None) -> None:
-    found = repair(*biased_by(shape), images(64))
+@pytest.mark.parametrize("by_channel", [False, True])
+def test_a_layer_without_a_bias_of_its_own_is_repaired(
+    shape: tuple[int, ...] | None, by_channel: bool
+) -> None:
+    found = repair(*biased_by(shape), images(64), by_channel=by_channel)
     assert found.after < EXACT < LOST < found.before
     assert ("shift" in found.found.weights) == (shape is not None)
 
