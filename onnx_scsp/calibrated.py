@@ -20,7 +20,7 @@ from onnx_scsp.graph.view import view
 from onnx_scsp.invented import invent
 from onnx_scsp.observe import LEVELS_AFTER, Evidence, gather_evidence
 from onnx_scsp.observe.kept import place_of, read_evidence, write_evidence
-from onnx_scsp.observe.statistics import Batch
+from onnx_scsp.observe.statistics import Batch, length_of
 from onnx_scsp.types import IntArray, PrunePlan
 
 Progress = Callable[[str, int, int], None]
@@ -81,7 +81,7 @@ def _in_batches(coupling: Coupling, data: CalibrationData, is_invented: bool) ->
     size = int(min(max(_BATCH_BYTES / max(per_sample, 1.0), 1), LARGEST_BATCH))
     samples = data.n_samples
     if samples is None:
-        samples = sum(len(next(iter(batch.values()))) for batch in data.batches(size))
+        samples = sum(length_of(batch) for batch in data.batches(size))
     if not samples:
         raise ConfigError(f"{data.where} holds no samples")
     return Passes(data, size, samples, is_invented)

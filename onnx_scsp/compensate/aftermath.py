@@ -20,10 +20,9 @@ from onnx_scsp.observe.judge import (
     Judge,
     has_fixed_batch,
     last_samples,
-    length_of,
     outputs_of_known_size,
 )
-from onnx_scsp.observe.statistics import Batch, Progress
+from onnx_scsp.observe.statistics import Batch, Progress, length_of
 from onnx_scsp.observe.weights import WorkingCopy
 from onnx_scsp.surgery.cut import masked_readers, masked_reductions
 from onnx_scsp.types import BoolArray

@@ -323,7 +323,7 @@ class Refit(Sweep):
         return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
 
     def _memory(self, layer: Linear, place: Landing, width: int) -> Rows | None:
-        """Where to keep the rows, if a ReLU follows, the sum is known and they are few enough."""
+        """Where to keep rows: a ReLU follows, a bias moves, the sum is known, rows are few."""
         if not layer.bias or (place.other and not self._same_shape(place)):
             return None
         size = self._positions(width) * self.samples * width

@@ -22,7 +22,7 @@ from onnx_scsp.evaluate import Gaps
 from onnx_scsp.graph.session import InferenceSession, open_variant, run_session
 from onnx_scsp.observe.elimination import DAMPING, Read
 from onnx_scsp.observe.layers import downstream
-from onnx_scsp.observe.statistics import Batch, held_out
+from onnx_scsp.observe.statistics import Batch, held_out, length_of
 from onnx_scsp.observe.weights import WorkingCopy
 from onnx_scsp.types import BoolArray, FloatArray
 
@@ -165,8 +165,3 @@ def held_out_samples(coupling: Coupling, batches: Iterable[Batch], samples: int)
         if count >= samples:
             break
     return found or last_samples(batches, samples)
-
-
-def length_of(batch: Batch) -> int:
-    """How many samples a batch holds."""
-    return len(next(iter(batch.values())))

@@ -16,7 +16,7 @@ import numpy as np
 from onnx_scsp.couple import Coupling
 from onnx_scsp.graph.session import open_variant, run_session, with_outputs
 from onnx_scsp.observe.layers import linear_layers
-from onnx_scsp.observe.statistics import Batch
+from onnx_scsp.observe.statistics import Batch, length_of
 from onnx_scsp.types import AnyArray, FloatArray
 
 SAMPLES = 64
@@ -48,7 +48,7 @@ def feature_ranks(
             for name, place in axis.items():
                 found = _ranks(values[name], place)
                 sums[name] = sums.get(name, np.zeros(found.shape[1])) + found.sum(axis=0)
-            done += len(next(iter(batch.values())))
+            done += length_of(batch)
             if done >= SAMPLES:
                 break
     return {name: total / max(done, 1) for name, total in sums.items()}

@@ -56,6 +56,11 @@ class LayerStatistics:
     by_channel: bool = False
 
 
+def length_of(batch: Batch) -> int:
+    """How many samples a batch holds."""
+    return len(next(iter(batch.values())))
+
+
 def held_out(first: int, count: int) -> BoolArray:
     """Bool (count,): which of the samples `first`, `first` + 1, ... are held out."""
     return np.asarray(np.arange(first, first + count) % HELD_OUT == HELD_OUT - 1)
@@ -107,7 +112,7 @@ def collect(
             values = {**run_session(session, batch, names), **batch}
             for each in gathered:
                 each.add(values, number, done)
-            done += len(next(iter(batch.values())))
+            done += length_of(batch)
             progress("observing layers", min(done, samples), samples)
     return {each.layer.node.index: each.result() for each in gathered if each.train.rows}
 
