@@ -8,7 +8,7 @@ than one that a single convolution reads. Damage is therefore weighed against
 
 with s = 0 (`budget`), 1/2 (`both`), 1 (`time`). Whether the budget is met, cost alone decides.
 
-    ms(k) = sum_layer rate(kind) MACs(k) + sum_pass rate_value values(k)
+    ms(k) = sum_layer (rate(kind) MACs(k) + rate_weight weights(k)) + sum_pass rate_value values(k)
 
 is an estimate by the machine table (`onnx_scsp.timing.rates`); nothing is measured for it, so that
 a plan depends on model, options and table alone. A pass is an operator that is no layer and writes
@@ -19,6 +19,7 @@ does without touching values (Reshape) is none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 
 import numpy as np
@@ -85,10 +86,13 @@ def priced(
 def time_model(coupling: Coupling, pools: list[Pool], table: MachineTable) -> CostModel:
     """Estimated milliseconds of layers and passes as a function of the pools' counts."""
     found, kinds = rates(table), layer_kinds(coupling)
-    terms: list[tuple[float, tuple[IntArray, ...]]] = [
-        (found.per_mac[kinds[term.node].kind] * term.coefficient, term.vectors)
-        for term in coupling.costs
-    ]
+    weights = _weights(coupling)
+    terms: list[tuple[float, tuple[IntArray, ...]]] = []
+    for term in coupling.costs:
+        ms = found.per_mac[kinds[term.node].kind] * term.macs
+        ms += found.per_weight * weights[term.node]
+        size = float(np.prod([vector.size for vector in term.vectors]))
+        terms.append((ms / size, term.vectors))
     shapes = coupling.walk.walker.shapes
     for node in coupling.walk.graph.nodes:
         if node.name in kinds or node.op_type in _NO_PASS:
@@ -99,3 +103,15 @@ def time_model(coupling: Coupling, pools: list[Pool], table: MachineTable) -> Co
                 values = float(np.prod(np.array(shapes[value], float)))
                 terms.append((found.per_value * values / units.size, (units,)))
     return CostModel(terms, pools, coupling.n_units)
+
+
+def _weights(coupling: Coupling) -> dict[str, int]:
+    """Node that costs MACs -> how many constants it multiplies with."""
+    nodes = {node.name: node for node in coupling.walk.graph.nodes}
+    constants = coupling.walk.constants
+    return {
+        term.node: sum(
+            prod(constants.shape(name)) for name in nodes[term.node].inputs[:2] if name in constants
+        )
+        for term in coupling.costs
+    }

@@ -10,7 +10,10 @@ with FAN = 64 channels around it and S x S positions,
 
 `above` is the time above `base_ms`. An operator that is no layer and writes its values anew (a
 product, a sum, a Concat) is as bound by memory as a depthwise layer is, and taken to cost as much
-for each value.
+for each value. So is reading a weight: the probes have few of them and many positions, which hides
+what layers with many weights and few positions (the last stages of a network) wait for.
+
+    per weight = per value
 """
 
 from __future__ import annotations
@@ -35,10 +38,12 @@ class Rates:
     Attributes:
         per_mac: Kind of layer -> milliseconds for each MAC.
         per_value: Milliseconds for each value that an operator which is no layer writes.
+        per_weight: Milliseconds for each weight that a layer reads once, beside its MACs.
     """
 
     per_mac: Mapping[str, float]
     per_value: float
+    per_weight: float
 
 
 def rates(table: MachineTable) -> Rates:
@@ -65,7 +70,8 @@ def rates(table: MachineTable) -> Rates:
         "depthwise": max(depthwise, least),
         "grouped": max(grouped, least),
     }
-    return Rates(per_mac, 9 * per_mac["depthwise"])
+    per_value = 9 * per_mac["depthwise"]
+    return Rates(per_mac, per_value, per_weight=per_value)
 
 
 def _above(table: MachineTable, kind: str) -> float:

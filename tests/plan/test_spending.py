@@ -84,6 +84,7 @@ def test_time_is_that_of_layers_and_of_what_writes_values_of_its_own(tmp_path: P
     pools = make_pools(coupling, 1, 0.0)
     found = rates(TABLE)
     layers = sum(found.per_mac["dense"] * term.macs for term in coupling.costs)
+    layers += found.per_weight * (3 * 64 + 64 * 8) * 9
     passed = found.per_value * 64 * 16 * 16
     whole = np.array([pool.size for pool in pools], float)
     time = time_model(coupling, pools, TABLE)
