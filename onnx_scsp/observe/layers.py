@@ -221,6 +221,36 @@ def _bias(
     return {}
 
 
+def standing_bias(layer: Linear, constants: Constants) -> FloatArray | None:
+    """What a layer's own third input adds where that cannot be refitted, being shared, say.
+
+    Returns:
+        float64 (outputs,), zeros where there is no such input; None where it is no constant vector.
+    """
+    name = layer.node.input(2)
+    if layer.bias or not name:
+        return np.zeros(layer.outputs)
+    if name not in constants or constants.size(name) not in (1, layer.outputs):
+        return None
+    vector = np.asarray(constants.array(name), np.float64)
+    if vector.size > 1 and vector.shape[-1] == 1:
+        return None  # one value for each row of a Gemm
+    beta = float(layer.node.attr("beta", 1.0)) if layer.node.op_type == "Gemm" else 1.0
+    return np.array(np.broadcast_to(beta * vector.reshape(-1), (layer.outputs,)))
+
+
+def added_later(layer: Linear, constants: Constants) -> FloatArray:
+    """What a refit's targets have beyond a layer's outputs: the bias that a later node adds.
+
+    One that stands fast is taken off them: the weights alone have to do.
+    """
+    if not layer.bias_outside:
+        standing = standing_bias(layer, constants)
+        return np.zeros(layer.outputs) if standing is None else -standing
+    stored = constants.array(layer.bias)
+    return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
+
+
 def _size_at(shape: tuple[int, ...], axis: int) -> int:
     """Size along an axis that is counted from the last; 1 where a shape has none there."""
     return shape[axis] if len(shape) >= -axis else 1

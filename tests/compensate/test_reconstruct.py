@@ -314,13 +314,40 @@ def test_layers_before_and_beside_the_cut_stay() -> None:
     assert names(coupling, np.ones(coupling.n_units, bool)) == []
 
 
-def test_a_layer_whose_bias_is_shared_stays() -> None:
+def test_of_layers_with_a_shared_bias_the_weights_are_refitted() -> None:
     n, x = image()
     y = n.conv(x, 8)
     shared = n.random(6)
     first = n.op("Conv", n.relu(y), n.random(6, 8, 1, 1), shared, channels=6)
     second = n.op("Conv", n.relu(first), n.random(6, 6, 1, 1), shared, channels=6)
-    out = n.conv(n.relu(second), 4)
+    coupling = coupling_of(n.build(n.conv(n.relu(second), 4)))
+    keep = without(coupling, y, [0])
+    found = repair(coupling, keep, images(64))
+    never_worse(found)
+    assert shared not in found.found.weights
+    assert {n.nodes[2].input[1], n.nodes[4].input[1]} <= set(found.found.weights)
+
+
+def test_a_bias_that_stands_fast_is_no_target_of_the_weights() -> None:
+    """Half of a doubled channel goes: its twin makes up for it exactly, beside a large bias."""
+    n, x = image()
+    y = n.conv(x, 4)
+    n.weights[n.nodes[-1].input[1]][1] = n.weights[n.nodes[-1].input[1]][0]
+    n.weights[n.nodes[-1].input[2]][1] = n.weights[n.nodes[-1].input[2]][0]
+    large = n.const(np.full(6, 50.0))
+    first = n.op("Conv", n.relu(y), n.random(6, 4, 1, 1), large, channels=6)
+    second = n.op("Conv", n.relu(first), n.random(6, 6, 1, 1), large, channels=6)
+    coupling = coupling_of(n.build(second))
+    found = repair(coupling, without(coupling, y, [1]), images(64))
+    assert found.found.fits[0].after < 1e-6 < found.found.fits[0].before
+
+
+def test_a_layer_whose_bias_is_computed_stays() -> None:
+    n, x = image(size=8)
+    y = n.conv(x, 8)
+    made = n.op("ReduceMean", x, axes=[0, 1, 2], keepdims=0)
+    first = n.op("Conv", n.relu(y), n.random(8, 8, 1, 1), made, channels=8)
+    out = n.conv(n.relu(first), 4)
     coupling = coupling_of(n.build(out))
     assert names(coupling, without(coupling, y, [0])) == [out]
 
