@@ -14,7 +14,7 @@ import numpy as np
 
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.view import GraphView
-from onnx_scsp.observe.layers import Linear
+from onnx_scsp.observe.layers import Linear, handed_on
 from onnx_scsp.types import FloatArray
 
 _SMALLEST_SCALE = 1e-6
@@ -53,26 +53,17 @@ def landing(graph: GraphView, constants: Constants, layer: Linear) -> Landing:
         shift = offset - scale * mean
         value = layer.norm.outputs[0]
     elif layer.bias_outside:
-        value = graph.consumers[value][0].outputs[0]
-    value = _handed_on(graph, value)
+        value = graph.consumers[handed_on(graph, value)][0].outputs[0]
+    value = handed_on(graph, value)
     users = graph.consumers.get(value, ())
     if value in graph.outputs:
         return Landing(value, "", scale, shift)
     if len(users) == 1 and users[0].op_type == "Add" and not users[0].domain:
         others = [name for name in users[0].inputs if name != value]
         if len(others) == 1 and others[0] not in constants:
-            total = _handed_on(graph, users[0].outputs[0])
+            total = handed_on(graph, users[0].outputs[0])
             return Landing(total, others[0], scale, shift, _is_rectified(graph, total))
     return Landing(value, "", scale, shift, _is_rectified(graph, value))
-
-
-def _handed_on(graph: GraphView, value: str) -> str:
-    """The last name of a value that nothing but an Identity reads."""
-    users = graph.consumers.get(value, ())
-    while len(users) == 1 and users[0].op_type == "Identity" and value not in graph.outputs:
-        value = users[0].outputs[0]
-        users = graph.consumers.get(value, ())
-    return value
 
 
 def _is_rectified(graph: GraphView, value: str) -> bool:

@@ -163,7 +163,7 @@ def _linear(
     users = graph.consumers.get(node.outputs[0], ())
     norm = users[0] if _is_norm(node, users, graph, constants) else None
     draft = Linear(node, x, weight, shape, "", 1.0, False, norm)
-    return replace(draft, **_bias(draft, users, constants, uses))
+    return replace(draft, **_bias(draft, graph, constants, uses))
 
 
 def _is_own(name: str, constants: Constants, uses: dict[str, int]) -> bool:
@@ -194,31 +194,51 @@ def _is_norm(
 
 
 def _bias(
-    layer: Linear, users: tuple[NodeView, ...], constants: Constants, uses: dict[str, int]
+    layer: Linear, graph: GraphView, constants: Constants, uses: dict[str, int]
 ) -> dict[str, Any]:
     """Stored name of the vector that shifts the outputs, its sign, and where it is added."""
-    node = layer.node
+    node, y = layer.node, handed_on(graph, layer.y)
+    users = graph.consumers.get(y, ())
     if node.op_type != "MatMul" and node.input(2):
         beta = float(node.attr("beta", 1.0)) if node.op_type == "Gemm" else 1.0
         candidates = [(node.input(2), 1.0, False, -1)] if beta == 1.0 else []
     elif layer.norm is not None:
         candidates = [(layer.norm.inputs[3], -1.0, True, -1)]
-    elif len(users) == uses[layer.y] == 1 and users[0].op_type == "Add" and not users[0].domain:
+    elif len(users) == uses[y] == 1 and users[0].op_type == "Add" and not users[0].domain:
         # its channels lie on the layer's axis, counted from the last as they are broadcast
         axis = layer.axis - (len(layer.shape) if layer.is_conv else 0)
-        candidates = [(name, 1.0, True, axis) for name in users[0].inputs if name != layer.y]
+        candidates = [(name, 1.0, True, axis) for name in users[0].inputs if name != y]
     else:
         candidates = []
     for name, sign, outside, axis in candidates:
         if (
             name in constants
-            and _is_own(name, constants, uses)
             and constants.size(name) == layer.outputs
             and _size_at(constants.shape(name), axis) == layer.outputs
         ):
-            stored = constants.source(name).name
-            return {"bias": stored, "bias_sign": sign, "bias_outside": outside}
+            stored = _stored_vector(name, constants, uses)
+            if stored:
+                return {"bias": stored, "bias_sign": sign, "bias_outside": outside}
     return {}
+
+
+def _stored_vector(name: str, constants: Constants, uses: dict[str, int]) -> str:
+    """Where a vector is stored for this one use, behind views and reshapes; '' where it is not."""
+    size = constants.size(name)
+    while constants.is_derived(name) and constants.node(name).op_type == "Reshape":
+        if uses.get(name, 0) != 1 or size not in constants.shape(constants.node(name).inputs[0]):
+            return ""
+        name = constants.node(name).inputs[0]
+    return constants.source(name).name if _is_own(name, constants, uses) else ""
+
+
+def handed_on(graph: GraphView, value: str) -> str:
+    """The last name of a value that nothing but an Identity reads."""
+    users = graph.consumers.get(value, ())
+    while len(users) == 1 and users[0].op_type == "Identity" and value not in graph.outputs:
+        value = users[0].outputs[0]
+        users = graph.consumers.get(value, ())
+    return value
 
 
 def standing_bias(layer: Linear, constants: Constants) -> FloatArray | None:

@@ -15,7 +15,7 @@ from onnx_scsp.errors import PlanError
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import Patch, apply_patch
-from onnx_scsp.graph.view import view
+from onnx_scsp.graph.view import GraphView, view
 from onnx_scsp.types import AnyArray, BoolArray, Check, PrunePlan, Role
 
 
@@ -33,11 +33,15 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
     Raises:
         PlanError: The plan names a constant that the files do not have, or of another shape.
     """
-    ours, theirs = (Constants(model, view(model.proto)) for model in (a, b))
+    graph = view(a.proto)
+    ours, theirs = Constants(a, graph), Constants(b, view(b.proto))
     tensors: dict[str, AnyArray] = {}
-    for name in plan.refit:
-        if name not in ours or name not in theirs or ours.is_derived(name):
-            raise PlanError(f"the plan calls '{name}' refitted, which is no constant of both files")
+    for stored in plan.refit:
+        name = _in_result(stored, graph, theirs)
+        if stored not in ours or ours.is_derived(stored) or not name:
+            raise PlanError(
+                f"the plan calls '{stored}' refitted, which is no constant of both files"
+            )
         array, found = np.array(ours.array(name)), theirs.array(name)
         stays, across = _stays(plan, name, array.shape)
         counts = tuple(int(stays.sum(axis=axis).max()) for axis in range(stays.ndim))
@@ -48,9 +52,19 @@ def put_back(a: Model, b: Model, plan: PrunePlan) -> Model:
             found, across, 0
         ).reshape(-1)
         _take_back(plan, name, array, ours.array(name))
-        tensors[name] = array
+        tensors[stored] = array.reshape(ours.shape(stored))
     proto = apply_patch(a, ours, Patch(tensors=tensors))
     return Model(proto, a.path, a.sha256, a.external_files)
+
+
+def _in_result(name: str, graph: GraphView, theirs: Constants) -> str:
+    """A constant's name in the result: its own, or that of its reshaped form which was cut."""
+    while name not in theirs:
+        users = graph.consumers.get(name, ())
+        if len(users) != 1 or users[0].op_type != "Reshape" or users[0].inputs[0] != name:
+            return ""
+        name = users[0].outputs[0]
+    return name
 
 
 def _take_back(plan: PrunePlan, name: str, array: AnyArray, old: AnyArray) -> None:

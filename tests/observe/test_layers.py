@@ -195,6 +195,34 @@ def test_an_add_behind_a_convolution_is_its_bias(shape: tuple[int, ...]) -> None
     assert (layer.bias, layer.bias_sign, layer.bias_outside) == ("b", 1.0, True)
 
 
+def test_an_add_behind_an_identity_is_the_bias() -> None:
+    n, x = image()
+    y = n.conv(x, 4, bias=False)
+    total = n.op("Add", n.op("Identity", y), n.random(1, 4, 1, 1, name="b"))
+    coupling, found = landings(n.build(n.relu(total)))
+    (layer,) = linear_layers(coupling)
+    assert (layer.y, layer.bias, layer.bias_outside) == (y, "b", True)
+    assert (found[y].value, found[y].rectified) == (total, True)
+
+
+@pytest.mark.parametrize(
+    ("stored", "bias"), [((4,), "b"), ((4, 1), "b"), ((1, 4, 1), "b"), ((2, 2), "")]
+)
+def test_a_bias_is_found_behind_a_reshape(stored: tuple[int, ...], bias: str) -> None:
+    n, x = image()
+    y = n.conv(x, 4, bias=False)
+    b = n.op("Reshape", n.random(*stored, name="b"), n.const([1, 4, 1, 1]))
+    assert layers_of(n.build(n.op("Add", y, b)))[y].bias == bias
+
+
+def test_a_reshaped_constant_of_two_uses_is_no_bias() -> None:
+    n, x = image()
+    y = n.conv(x, 4, bias=False)
+    b = n.op("Reshape", n.random(4, name="b"), n.const([1, 4, 1, 1]))
+    out = n.op("Mul", n.op("Add", y, b), b)
+    assert layers_of(n.build(out))[y].bias == ""
+
+
 @pytest.mark.parametrize("shape", [(8,), (1, 1, 1, 8), (1, 1, 8, 1), (8, 8), (1, 8, 1, 8)])
 def test_an_add_along_other_axes_of_a_convolution_is_none(shape: tuple[int, ...]) -> None:
     n, x = image()

@@ -116,6 +116,20 @@ def test_the_model_with_the_values_keeps_its_hash_and_the_original_its_values() 
     assert model.proto.SerializeToString() == before != found.proto.SerializeToString()
 
 
+def test_a_constant_whose_reshaped_form_was_cut_takes_its_values_from_that() -> None:
+    n, x = image()
+    y = n.conv(x, 8, bias=False)
+    stored = n.random(8, name="b")
+    y = n.op("Add", y, n.op("Reshape", stored, n.const([1, 8, 1, 1])))
+    model = from_proto(n.build(n.conv(n.relu(y), 4)))
+    plan = replace(onnx_scsp.make_plan(model, HALF), refit=("b",))
+    result = cut(raised(model, ["b"]), plan)
+    assert "b" not in arrays(result.proto)
+    moved = arrays(put_back(model, result, plan).proto)["b"] - arrays(model.proto)["b"]
+    keep = np.isin(np.arange(8), plan.cuts[0].keep)
+    np.testing.assert_allclose(moved, np.where(keep, 1.0, 0.0), atol=1e-6)
+
+
 # ---- whole runs, from the files alone ---------------------------------------------------------
 
 
