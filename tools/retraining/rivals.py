@@ -22,9 +22,9 @@ from onnx_scsp.retrain.feed import augmented, epoch_order
 from onnx_scsp.retrain.optimise import make_optimiser, rate_at, set_rate
 from onnx_scsp.retrain.options import RetrainConfig, parse_augment
 from tools.accuracy.catalog import Task
-from tools.accuracy.rivals_torch import _macs
 from tools.accuracy.search import bisect
 from tools.accuracy.twin import export, module_of
+from tools.modules import macs
 from tools.retraining.catalog import TRAIN
 
 REGULARISER = 1e-4
@@ -82,14 +82,15 @@ def sparse_learning(
 
     regulariser = pruner_of(module, 0.5)
     trainer.train(module, range(soft), lambda: regulariser.regularize(module))
-    whole = _macs(module, task)
+    example = (torch.zeros(1, 3, 32, 32),)
+    whole = macs(module, example)
 
     def cut(share: float) -> nn.Module:
         target = copy.deepcopy(module)
         pruner_of(target, share).step()
         return target
 
-    share = bisect(lambda share: _macs(cut(share), task) / whole, job["budget"])
+    share = bisect(lambda share: macs(cut(share), example) / whole, job["budget"])
     small = cut(share)
     trainer.train(small, range(soft, config.epochs), None)
     for parameter in small.parameters():
