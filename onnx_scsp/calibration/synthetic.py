@@ -144,19 +144,30 @@ def synthetic_images(
 
 def dead_leaves(channels: int, height: int, width: int, rng: np.random.Generator) -> FloatArray:
     """One image (channels, height, width), of mean about 0 and deviation about 1."""
-    rows, columns = np.mgrid[:height, :width]
     side = min(height, width)
     image = np.zeros((channels, height, width))
     for _ in range(_LEAVES):
         radius = min(0.06 * side * (rng.random() ** -0.5 - 0.9) + 1.0, 0.5 * side)
-        y, x = rows - rng.random() * height, columns - rng.random() * width
+        middle_y, middle_x = rng.random() * height, rng.random() * width
         colour = 0.45 * rng.standard_normal(channels) + 0.9 * rng.standard_normal()
-        if rng.random() < 0.5:
+        is_disc = rng.random() < 0.5
+        angle, length = (0.0, radius) if is_disc else (rng.random() * np.pi, 0.0)
+        if not is_disc:
+            length = 2.0 * radius * rng.random()
+        reach = radius if is_disc else float(np.hypot(radius, length))
+        down, across = _around(middle_y, reach, height), _around(middle_x, reach, width)
+        y, x = np.ogrid[down, across]
+        y, x = y - middle_y, x - middle_x
+        if is_disc:
             inside = x**2 + y**2 < radius**2
         else:
-            angle = rng.random() * np.pi
             u = x * np.cos(angle) + y * np.sin(angle)
             v = y * np.cos(angle) - x * np.sin(angle)
-            inside = (np.abs(u) < radius) & (np.abs(v) < 2.0 * radius * rng.random())
-        image[:, inside] = colour[:, None]
+            inside = (np.abs(u) < radius) & (np.abs(v) < length)
+        image[:, down, across][:, inside] = colour[:, None]
     return image + 0.15 * rng.standard_normal(image.shape)
+
+
+def _around(middle: float, reach: float, size: int) -> slice:
+    """Positions along an axis that lie no further than `reach` from the middle, and some more."""
+    return slice(max(int(middle - reach) - 1, 0), min(int(middle + reach) + 2, size))
