@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from onnx_scsp.ops.blocking import block_unknown
+from onnx_scsp.ops.blocking import block, block_unknown
 from onnx_scsp.ops.mend import Mend
 from onnx_scsp.ops.rule import OpRule
 from onnx_scsp.ops.site import Labelled, Site
@@ -14,9 +14,22 @@ from onnx_scsp.types import AnyArray, FreezeReason, IntArray
 
 
 def _reshape(site: Site) -> None:
-    if block_unknown(site, 1):
+    if not block_unknown(site, 1):
+        _regroup(site)
+
+
+def _regroup(site: Site) -> None:
+    """The same values under another shape, if there are as many: sizes tried may fit no run."""
+    x, target = site.x(0), site.out_shape()
+    if math.prod(x.shape) != math.prod(target):
+        detail = f"{_sizes(x.shape)} values do not fit {_sizes(target)} (try --input-shape)"
+        block(site, detail, FreezeReason.UNKNOWN_SHAPE)
         return
-    site.emit(reshape_labels(site.x(0), site.out_shape()))
+    site.emit(reshape_labels(x, target))
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "1"
 
 
 def reshape_labels(x: Labelled, target: tuple[int, ...]) -> IntArray:
@@ -189,7 +202,7 @@ def _mend_expand(mend: Mend, required: IntArray, spelled: AnyArray) -> None:
 
 
 def _squeeze(site: Site) -> None:
-    site.emit(reshape_labels(site.x(0), site.out_shape()))
+    _regroup(site)
 
 
 def _tile(site: Site) -> None:

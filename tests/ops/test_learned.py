@@ -300,3 +300,19 @@ def test_flattened_positions_that_a_slice_cuts_make_profiles_of_their_own() -> N
     )  # the first unit loses its first position, the last its last
     found = groups_of(n.build(n.gemm(part, 14, 5)))
     assert found.groups[0].profile.tolist() == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("op", ["Reshape", "Squeeze"])
+def test_sizes_that_fit_no_run_hold_their_channels(op: str) -> None:
+    """The free height is tried at a size that the Reshape (or the Squeeze) does not take."""
+    n = Net()
+    y = n.conv(n.relu(n.conv(n.input("N", 3, "H", 8), 8)), 6)
+    n.channels[y] = 6
+    if op == "Reshape":
+        y = n.op("Reshape", y, n.const([1, 6, 32]))
+    else:
+        y = n.op("Squeeze", y, n.const([2]))
+    found = groups_of(n.build(n.op("Relu", y)))
+    reasons = {e.reason for e in found.frozen if "Conv2" in e.layers}
+    assert FreezeReason.UNKNOWN_SHAPE in reasons
+    assert [group.layers for group in found.groups] == [("Conv0",)]
