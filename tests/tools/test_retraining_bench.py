@@ -93,5 +93,20 @@ def test_the_page_keeps_its_text_and_shows_mean_spread_and_drop(tmp_path: Path) 
     assert "soft filter pruning" in second
     assert "82.00 ± 2.83 | 8.00 |" in text
     assert "| L2, fine-tuned | 1 | 0.500 | 0.400 | 75.00 | 70.00 | 20.00 |" in text
-    assert (tmp_path / "retrain-5k-resnet20-50.svg").exists()
-    assert (tmp_path / "retrain-5k-resnet20-50-groups.svg").exists()
+    assert (tmp_path / "retrain-5k-3-resnet20-50.svg").exists()
+    assert (tmp_path / "retrain-5k-3-resnet20-50-groups.svg").exists()
+
+
+def test_what_there_are_no_records_of_stays_on_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n")
+    long = record("l2", images=45_000, epoch_count=20, report=0.9)
+    other = record("l2", network="resnet32", report=0.6)
+    render({key_of(r): r for r in (long, other, record("l2", report=0.7))}, page)
+    whole = page.read_text()
+    render({}, page)
+    assert page.read_text() == whole
+    fresh = record("l2", report=0.8)
+    render({key_of(fresh): fresh}, page)
+    assert page.read_text() == whole.replace("| 70.00 |", "| 80.00 |")
+    assert whole.index("45,000 training") < whole.index("5,000 training images, 3 epochs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from pathlib import Path
 
@@ -10,30 +11,49 @@ from tools.retraining.catalog import ENTRIES, TITLES
 from tools.retraining.driver import Key
 from tools.retraining.plots import changes, draw_curves, draw_life
 
+Parts = dict[tuple[int, int], tuple[str, dict[str, str]]]
+
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 
 
 def render(records: dict[Key, Record], page: Path) -> None:
-    """Replaces the figures of the page; the text around them stays.
+    """Replaces the figures of the page that there are records of; everything else stays.
 
     Args:
-        records: All records; a part of the page for each number of images and epochs.
+        records: All records; a part of the page for each number of images and epochs, in that a
+            section for each network and budget.
         page: The page, with the two marks that the figures stand between.
     """
+    text = page.read_text(encoding="utf-8")
+    head, tail = text.split(BEGIN)[0], text.split(END)[1]
+    parts = _read(text[len(head) + len(BEGIN) : len(text) - len(END) - len(tail)])
     runs = [record for record in records.values() if record["method"] != "dense"]
-    parts: list[str] = []
-    for images, epochs in sorted({(r["images"], r["epoch_count"]) for r in runs}, reverse=True):
+    for images, epochs in {(r["images"], r["epoch_count"]) for r in runs}:
         mine = [r for r in runs if (r["images"], r["epoch_count"]) == (images, epochs)]
-        parts.append(_intro(images, epochs, mine))
+        made: dict[str, str] = {}
         for network, budget in sorted({(r["network"], r["budget"]) for r in mine}):
             dense = records.get(("dense", network, "dense", 1.0, 0, 0, 0))
             found = [r for r in mine if (r["network"], r["budget"]) == (network, budget)]
-            name = f"retrain-{images // 1000}k-{network}-{round(100 * budget)}"
-            parts.append(_section(name, found, dense, page.parent))
-    text = page.read_text(encoding="utf-8")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    body = "\n\n".join(parts)
+            name = f"retrain-{images // 1000}k-{epochs}-{network}-{round(100 * budget)}"
+            section = _section(name, found, dense, page.parent)
+            made[section.split("\n")[0]] = section
+        old, sections = parts.get((images, epochs), ("", {}))
+        intro = _intro(images, epochs, mine) if set(sections) <= set(made) else old
+        parts[images, epochs] = (intro, sections | made)
+    ordered = [parts[key] for key in sorted(parts, reverse=True)]
+    body = "\n\n".join(part for intro, found in ordered for part in (intro, *found.values()))
     page.write_text(f"{head}{BEGIN}\n\n{body}\n\n{END}{tail}", encoding="utf-8")
+
+
+def _read(body: str) -> Parts:
+    """The parts of a page as it is: by images and epochs the introduction, sections by heading."""
+    parts: Parts = {}
+    for part in body.split("\n### ")[1:]:
+        intro, *sections = part.strip().split("\n#### ")
+        images, epochs = (int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", intro)[:2])
+        found = {f"#### {text.splitlines()[0]}": f"#### {text.strip()}" for text in sections}
+        parts[images, epochs] = (f"### {intro.strip()}", found)
+    return parts
 
 
 def _intro(images: int, epochs: int, runs: list[Record]) -> str:
