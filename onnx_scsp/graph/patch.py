@@ -17,11 +17,13 @@ from onnx import helper, numpy_helper
 from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.bodies import forget_sizes
 from onnx_scsp.graph.constants import Constants
-from onnx_scsp.graph.model import Model, external_entries, is_external
+from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
 
 _PLAIN = frozenset("efdbBhHiIlLqQ?")
 """Type characters of the numbers that ONNX stores as numpy does."""
+_LARGE_BYTES = 1 << 25
+"""A model from this size on is copied once more rather than kept with what it has lost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +106,11 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     _Applier(proto, constants, patch).run()
-    return proto
+    if sum(map(byte_count, proto.graph.initializer)) < _LARGE_BYTES:
+        return proto
+    compact = onnx.ModelProto()  # what a message has replaced stays in its memory until it goes
+    compact.CopyFrom(proto)
+    return compact
 
 
 def overwrite(proto: onnx.ModelProto, name: str, array: AnyArray) -> None:

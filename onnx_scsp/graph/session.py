@@ -253,14 +253,18 @@ def open_variant(
         model: The model it was made from; its external data is found through it.
         threads: Intra-op threads.
         optimise: Whether the runtime may rewrite the graph all the same, where speed counts.
-        used_up: Whether nobody needs the proto any more: its large tensors then leave it.
+        used_up: Whether nobody needs the proto any more: its large tensors then leave it, and it is
+            let go before the runtime reads them, if the caller has no name for it either.
 
     Yields:
         The session.
     """
     if not model.external_files and not (used_up and _is_large(proto)):
-        yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
+        content = proto.SerializeToString()
+        del proto
+        yield open_session(content, threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
         path = write_variant(proto, model, Path(folder), used_up=used_up)
+        del proto
         yield open_session(path, threads=threads, optimise=optimise)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
@@ -133,10 +134,17 @@ def _opened(
         assert model.path is not None
         yield open_session(model.path, threads=threads, optimise=False)  # its file will do
         return
-    proto = unrounded(_copy(model) if make is None else make())
-    add_outputs(proto, inner.values())
-    with open_variant(proto, model, threads=threads, used_up=True) as session:
+    # nothing here keeps the variant: its weights would lie in memory twice while it runs
+    made = partial(_copy, model) if make is None else make
+    with open_variant(_shown(made, inner), model, threads=threads, used_up=True) as session:
         yield session
+
+
+def _shown(make: Callable[[], onnx.ModelProto], inner: Mapping[str, str]) -> onnx.ModelProto:
+    """A variant, its activations unrounded, with inner values among its outputs."""
+    proto = unrounded(make())
+    add_outputs(proto, inner.values())
+    return proto
 
 
 def _copy(model: Model) -> onnx.ModelProto:
