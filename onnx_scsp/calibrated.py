@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_scsp import __version__
 from onnx_scsp.calibration import CalibrationData
-from onnx_scsp.compensate import REPAIRING_MACS, REPAIRS, Job, LayerFit, prepare_aftermath
+from onnx_scsp.compensate import REPAIRS, Job, LayerFit, prepare_aftermath
 from onnx_scsp.config import TRYING, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.errors import ConfigError
@@ -125,8 +125,7 @@ def observer(
                     inputs,
                     inputs.samples,
                     len(pools) * len(LEVELS_AFTER),
-                    # who gives no inputs expects an answer at once
-                    work=REPAIRING_MACS / (10 if inputs.invented else 1),
+                    invented=inputs.invented,
                     by_channel=by_channel,
                     seed=config.seed,
                     threads=threads,

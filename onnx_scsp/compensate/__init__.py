@@ -1,11 +1,10 @@
 """Repairing what a cut lost, in closed form, most of it from a few unlabelled inputs."""
 
-from onnx_scsp.compensate.aftermath import REPAIRING_MACS, prepare_aftermath
+from onnx_scsp.compensate.aftermath import prepare_aftermath
 from onnx_scsp.compensate.repairs import REPAIRS, Job, Repair
 from onnx_scsp.compensate.sweep import LayerFit, Reconstruction, reconstruct
 
 __all__ = [
-    "REPAIRING_MACS",
     "REPAIRS",
     "Job",
     "LayerFit",

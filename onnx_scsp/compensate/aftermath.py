@@ -29,8 +29,9 @@ from onnx_scsp.types import BoolArray
 
 REPAIRING_MACS = 1e13
 """What all sweeps together may cost, some minutes; fewer samples where a network is large."""
-_FEWEST, _MOST = 24, 96
-"""Samples that a sweep is fitted to: with fewer it would fit their noise."""
+_FEWEST, _FEWEST_INVENTED, _MOST = 24, 64, 96
+"""Samples that a sweep is fitted to: with fewer it would fit their noise, and what synthetic images
+show of a network is the less like what it sees the fewer they are."""
 _RUNS = 3
 """Passes through the network per sweep: the original, the cut one, and the outputs."""
 _SHELF_BYTES = 1 << 28
@@ -112,6 +113,7 @@ def prepare_aftermath(
     cuts: int,
     *,
     work: float = REPAIRING_MACS,
+    invented: bool = False,
     by_channel: bool,
     seed: int,
     threads: int,
@@ -124,6 +126,8 @@ def prepare_aftermath(
         samples: How many there are.
         cuts: How many cuts are to be judged.
         work: What that may cost, in MACs.
+        invented: Whether the inputs are synthetic: a tenth of the work then, since who gives none
+            expects an answer at once, and more samples at least.
         by_channel: Whether layers are fitted from Gram matrices of channels.
         seed: Seed of the sampled positions.
         threads: How many cuts are judged at a time.
@@ -133,9 +137,10 @@ def prepare_aftermath(
         too few samples.
     """
     names = outputs_of_known_size(coupling)
-    cost = coupling.work * _RUNS * max(cuts, 1)
+    cost = coupling.work * _RUNS * max(cuts, 1) * (10 if invented else 1)
     affordable = min(int(work / cost), _MOST, samples // 2)
-    if not names or affordable < _FEWEST:
+    fewest = _FEWEST_INVENTED if invented else _FEWEST
+    if not names or affordable < fewest:
         return None
     whole = has_fixed_batch(coupling)
     held = last_samples(batches, affordable)
@@ -150,7 +155,7 @@ def prepare_aftermath(
             break
         fitted.append(part)
         count += length_of(part)
-    if count < _FEWEST:
+    if count < fewest:
         return None
     return Aftermath(
         coupling, fitted, held, names, by_channel=by_channel, seed=seed, threads=threads

@@ -16,7 +16,7 @@ from compensate.nets import Batch, coupling_of, double, images, second_halves, w
 from onnx_scsp import calibrated
 from onnx_scsp.compensate import aftermath as module
 from onnx_scsp.compensate import sweep
-from onnx_scsp.compensate.aftermath import REPAIRING_MACS, Aftermath, prepare_aftermath
+from onnx_scsp.compensate.aftermath import Aftermath, prepare_aftermath
 from onnx_scsp.couple import Coupling
 from onnx_scsp.evaluate import Gaps
 from onnx_scsp.graph.load import from_proto
@@ -171,11 +171,19 @@ def test_a_network_that_is_too_large_is_not_judged() -> None:
     assert judge_of(coupling, cuts=5) is not None
 
 
-def test_less_work_goes_into_invented_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[float] = []
+def test_less_work_goes_into_invented_inputs_and_more_of_them_are_needed() -> None:
+    coupling, *_ = copies()
+    work = 10.0 * 3.0 * 24 * 4 * coupling.work  # ten times what 24 samples cost
+    assert judge_of(coupling, cuts=4, work=work, invented=True) is None
+    assert judge_of(coupling, cuts=4, work=work / 10) is not None
+    assert judge_of(coupling, cuts=4, work=64 / 24 * work, invented=True) is not None
+
+
+def test_synthetic_images_are_known_for_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
 
     def spy(*args: Any, **given: Any) -> Aftermath | None:
-        asked.append(given["work"])
+        asked.append(given["invented"])
         return None
 
     monkeypatch.setattr(calibrated, "prepare_aftermath", spy)
@@ -185,7 +193,7 @@ def test_less_work_goes_into_invented_inputs(monkeypatch: pytest.MonkeyPatch) ->
     for data in (given, None):
         config = onnx_scsp.PruneConfig(value=0.6, align=1)
         onnx_scsp.make_plan(model, config, calibration=data)
-    assert asked == [REPAIRING_MACS, REPAIRING_MACS / 10]
+    assert asked == [False, True]
 
 
 def test_outputs_of_unknown_size_are_not_judged() -> None:
