@@ -316,6 +316,6 @@ def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     dims = kind.tensor_type.shape.dim
-    if any(not dim.HasField("dim_value") for dim in dims):
-        return None
+    if any(not dim.HasField("dim_value") or dim.dim_value < 0 for dim in dims):
+        return None  # below 0: a window that is larger than what it slides over
     return tuple(dim.dim_value for dim in dims)

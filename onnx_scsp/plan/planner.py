@@ -13,6 +13,7 @@ from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import AFFINITIES, CRITERIA, Affinity, Criterion
 from onnx_scsp.errors import ConfigError, ModelError
 from onnx_scsp.observe import Evidence
+from onnx_scsp.observe.layers import LINEAR
 from onnx_scsp.partition import CLUSTERERS, Clusterer
 from onnx_scsp.plan.absorb import COMPENSATORS, Compensator
 from onnx_scsp.plan.cost import Pool
@@ -84,7 +85,7 @@ def plan_cuts(
     config = config.resolved(has_data=observe is not None)
     choices = choices or Choices()
     chosen = _choose(config, choices)
-    if not coupling.map.groups:
+    if not coupling.map.groups or not coupling.macs:
         raise ModelError(_nothing_to_prune(coupling))
     tables = describe(coupling, choices.importance, progress)
     for place, table in enumerate(tables):
@@ -170,7 +171,22 @@ def _choose(config: PruneConfig, choices: Choices) -> Chosen:
     )
 
 
+def _lost(coupling: Coupling) -> str:
+    """A layer whose sizes do not work out, '' where there is none."""
+    walk = coupling.walk
+    for node in walk.graph.nodes:
+        is_layer = not node.domain and node.op_type in LINEAR and node.input(1) in walk.constants
+        if is_layer and 0 in walk.walker.shapes.get(node.outputs[0], (0,)):
+            return node.name
+    return ""
+
+
 def _nothing_to_prune(coupling: Coupling) -> str:
+    lost = _lost(coupling)
+    if lost and (not coupling.map.frozen or not coupling.macs):
+        specs = coupling.walk.specs
+        tried = ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
+        return f"nothing to prune at {tried}: '{lost}' does not run there; try --input-shape"
     if not coupling.map.frozen:
         return "the model has no Conv, Gemm or MatMul layer with constant weights: nothing to prune"
     # Every network ends in an output: what else holds channels says more.

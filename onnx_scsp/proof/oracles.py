@@ -167,7 +167,7 @@ def _batches(
 
 def _scaled(feeds: Feeds, scale: float) -> dict[str, AnyArray]:
     return {
-        name: (array * scale).astype(array.dtype)
+        name: np.asarray(array * scale, array.dtype)
         if np.issubdtype(array.dtype, np.floating)
         else array
         for name, array in feeds.items()
@@ -183,7 +183,7 @@ def _nudged(feeds: Feeds, steps: float = 1.0, seed: int = 0) -> dict[str, AnyArr
             sign = rng.choice(np.array([-1.0, 1.0]), array.shape)
             eps = float(np.finfo(array.dtype).eps)
             step = max(eps, min(steps * eps, _LARGEST_STEP)) * sign
-            nudged[name] = (array * (1.0 + step)).astype(array.dtype)
+            nudged[name] = np.asarray(array * (1.0 + step), array.dtype)
         else:
             nudged[name] = array
     return nudged
