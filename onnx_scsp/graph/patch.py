@@ -22,8 +22,8 @@ from onnx_scsp.types import AnyArray, BoolArray, IntArray
 
 _PLAIN = frozenset("efdbBhHiIlLqQ?")
 """Type characters of the numbers that ONNX stores as numpy does."""
-_LARGE_BYTES = 1 << 25
-"""A model from this size on is copied once more rather than kept with what it has lost."""
+_WORTH_BYTES, _AFFORDABLE_BYTES = 1 << 25, 1 << 29
+"""From and up to which size of what it has lost a proto is copied once more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +106,13 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     _Applier(proto, constants, patch).run()
-    if sum(map(byte_count, proto.graph.initializer)) < _LARGE_BYTES:
+    names = set(patch.tensors)
+    lost = sum(
+        byte_count(tensor)
+        for tensor in model.proto.graph.initializer
+        if tensor.name in names and not is_external(tensor)
+    )
+    if not _WORTH_BYTES <= lost <= _AFFORDABLE_BYTES:
         return proto
     compact = onnx.ModelProto()  # what a message has replaced stays in its memory until it goes
     compact.CopyFrom(proto)
