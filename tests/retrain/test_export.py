@@ -53,6 +53,16 @@ def test_a_program_runs_at_any_batch_size(model_file: Path, batch: int) -> None:
     assert apart(found, runtime(model, feeds)) <= 1e-5
 
 
+def test_a_program_holds_empty_constants(tmp_path: Path) -> None:
+    """As a Resize by scales has in place of its region."""
+    n, x = image()
+    empty = n.const(np.zeros(0, np.float32))
+    y = n.op("Resize", n.conv(x, 4), empty, n.const([1.0, 1.0, 2.0, 2.0]))
+    path = tmp_path / "net.onnx"
+    onnx.save(n.build(y), path)
+    assert export_program(load(path), tmp_path / "net.pt2").divergence < 1e-5
+
+
 def test_a_note_says_how_to_load_the_program(model_file: Path) -> None:
     written = export_program(load(model_file), model_file.with_name("net.pt2"))
     text = written.note.read_text(encoding="utf-8")

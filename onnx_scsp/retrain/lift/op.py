@@ -140,7 +140,9 @@ def to_tensor(array: AnyArray, device: Any = None) -> Tensor:
         return _symbolic_tensor(array, device)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16).copy()).view(torch.bfloat16).to(device)
-    return torch.from_numpy(array.copy()).to(device)
+    tensor = torch.from_numpy(array.copy())
+    # torch.export writes no empty tensor that has memory
+    return (tensor if array.size else torch.empty_like(tensor)).to(device)
 
 
 def _symbolic_tensor(array: AnyArray, device: Any) -> Tensor:
