@@ -204,7 +204,7 @@ def _bias(
         candidates = [(node.input(2), 1.0, False, -1)] if beta == 1.0 else []
     elif layer.norm is not None:
         candidates = [(layer.norm.inputs[3], -1.0, True, -1)]
-    elif len(users) == uses[y] == 1 and users[0].op_type == "Add" and not users[0].domain:
+    elif len(users) == uses.get(y, 0) == 1 and users[0].op_type == "Add" and not users[0].domain:
         # its channels lie on the layer's axis, counted from the last as they are broadcast
         axis = layer.axis - (len(layer.shape) if layer.is_conv else 0)
         candidates = [(name, 1.0, True, axis) for name in users[0].inputs if name != y]
