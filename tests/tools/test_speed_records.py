@@ -99,7 +99,9 @@ def test_the_page_says_what_was_measured_what_not_and_what_failed():
     assert "slower (Torch-Pruning, round_to 8)" in row
     assert "| error |" in row
     assert "| resnet50 | not measured |" in text
-    assert "| resnet18 | 6.0 s, 600 MB | 12.0 s, 900 MB | not measured | 0.50 |" in text
+    assert (
+        "| resnet18 | 6.0 s, 600 MB | not measured | 12.0 s, 900 MB | not measured | 0.50 |" in text
+    )
     assert "- prune, resnet18, tp-16: error: no / setting" in text
     assert f"| resnet18 | 1 | 0.55 | {value('ours'):.3f} | met |" in text
     assert "| mobilenet_v2 | 2 | 0.70 | not measured | |" in text
