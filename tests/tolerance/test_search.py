@@ -128,7 +128,7 @@ def test_progress_tells_each_trial(tmp_path: Path) -> None:
     )  # fmt: skip
     told = [line for line in lines if line.startswith("trial") and "loss" in line]
     assert len(told) == len(found.trials)
-    assert told[0].startswith("trial 1: macs 0.54")
+    assert told[0].startswith(f"trial 1: macs {found.trials[0].achieved:.4f}, loss")
     assert told[0].endswith(("within", "too much"))
 
 
