@@ -11,6 +11,7 @@ A model's input range is not in the file. Ranges are candidates that the caller 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -151,10 +152,10 @@ def dead_leaves(channels: int, height: int, width: int, rng: np.random.Generator
         middle_y, middle_x = rng.random() * height, rng.random() * width
         colour = 0.45 * rng.standard_normal(channels) + 0.9 * rng.standard_normal()
         is_disc = rng.random() < 0.5
-        angle, length = (0.0, radius) if is_disc else (rng.random() * np.pi, 0.0)
-        if not is_disc:
-            length = 2.0 * radius * rng.random()
-        reach = radius if is_disc else float(np.hypot(radius, length))
+        angle, length = (
+            (0.0, 0.0) if is_disc else (rng.random() * np.pi, 2.0 * radius * rng.random())
+        )
+        reach = math.hypot(radius, length)
         down, across = _around(middle_y, reach, height), _around(middle_x, reach, width)
         y, x = np.ogrid[down, across]
         y, x = y - middle_y, x - middle_x

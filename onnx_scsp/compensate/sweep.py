@@ -29,14 +29,7 @@ from onnx_scsp.compensate.rectified import MOST_ELEMENTS, MOST_PRODUCTS, Rows, r
 from onnx_scsp.compensate.segments import Runner, Segment, Shelf, alive_after, cut_graph
 from onnx_scsp.couple import Coupling
 from onnx_scsp.observe.landing import Landing, invertible, landing
-from onnx_scsp.observe.layers import (
-    Linear,
-    added_later,
-    downstream,
-    kept_inputs,
-    linear_layers,
-    standing_bias,
-)
+from onnx_scsp.observe.layers import Linear, downstream, kept_inputs, linear_layers, standing_bias
 from onnx_scsp.observe.regression import SHARES, Products, fit
 from onnx_scsp.observe.rows import Sample, draw, draw_inputs, inputs_seen, outputs_at
 from onnx_scsp.observe.statistics import (
@@ -263,7 +256,7 @@ class Refit(Sweep):
         parts = [
             Products.zeros(layer.groups, width, layer.outputs // layer.groups) for _ in range(2)
         ]
-        added = added_later(layer, constants)
+        added = self._added_later(layer)
         memory = self._memory(layer, place, width)
         positions, first = self._positions(width), 0
         for number in range(len(self.before)):
@@ -321,6 +314,13 @@ class Refit(Sweep):
         if layer.bias:
             self.refitted.add(layer.bias)
             self.copy.set_bias(layer, bias)
+
+    def _added_later(self, layer: Linear) -> FloatArray:
+        """The original's bias where the layer's outputs do not hold it yet."""
+        if not layer.bias_outside:
+            return np.zeros(layer.outputs)
+        stored = self.coupling.walk.constants.array(layer.bias)
+        return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
 
     def _memory(self, layer: Linear, place: Landing, width: int) -> Rows | None:
         """Where to keep rows: a ReLU follows, a bias moves, the sum is known, rows are few."""

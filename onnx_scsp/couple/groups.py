@@ -41,8 +41,6 @@ from onnx_scsp.types import (
 )
 
 _TOGETHER = "all its channels can only be removed together"
-
-
 _ELEMENT_MACS = 32
 """Writing and reading an element of an activation takes about as long as so many MACs."""
 

@@ -107,12 +107,8 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     proto.CopyFrom(model.proto)
     _Applier(proto, constants, patch).run()
     names = set(patch.tensors)
-    lost = sum(
-        byte_count(tensor)
-        for tensor in model.proto.graph.initializer
-        if tensor.name in names and not is_external(tensor)
-    )
-    if not _WORTH_BYTES <= lost <= _AFFORDABLE_BYTES:
+    lost = [t for t in model.proto.graph.initializer if t.name in names and not is_external(t)]
+    if not _WORTH_BYTES <= sum(map(byte_count, lost)) <= _AFFORDABLE_BYTES:
         return proto
     compact = onnx.ModelProto()  # what a message has replaced stays in its memory until it goes
     compact.CopyFrom(proto)

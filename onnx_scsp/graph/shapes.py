@@ -312,6 +312,11 @@ class Walker:
             return {}  # no schema, or types and sizes that do not fit: the shape stays unknown
 
 
+def spelled(specs: Iterable[InputSpec]) -> str:
+    """Inputs as `--input-shape` takes them."""
+    return ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
+
+
 def _concrete(kind: TypeProto) -> tuple[int, ...] | None:
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None

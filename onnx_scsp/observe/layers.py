@@ -259,18 +259,6 @@ def standing_bias(layer: Linear, constants: Constants) -> FloatArray | None:
     return np.array(np.broadcast_to(beta * vector.reshape(-1), (layer.outputs,)))
 
 
-def added_later(layer: Linear, constants: Constants) -> FloatArray:
-    """What a refit's targets have beyond a layer's outputs: the bias that a later node adds.
-
-    One that stands fast is taken off them: the weights alone have to do.
-    """
-    if not layer.bias_outside:
-        standing = standing_bias(layer, constants)
-        return np.zeros(layer.outputs) if standing is None else -standing
-    stored = constants.array(layer.bias)
-    return layer.bias_sign * np.asarray(stored, np.float64).reshape(-1)
-
-
 def _size_at(shape: tuple[int, ...], axis: int) -> int:
     """Size along an axis that is counted from the last; 1 where a shape has none there."""
     return shape[axis] if len(shape) >= -axis else 1

@@ -8,7 +8,7 @@ import onnx
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.patch import overwrite
-from onnx_scsp.observe.layers import Linear
+from onnx_scsp.observe.layers import Linear, standing_bias
 from onnx_scsp.types import AnyArray, FloatArray
 
 
@@ -54,9 +54,10 @@ class WorkingCopy:
         self.set(source.name, np.transpose(array, np.argsort(kept)))
 
     def bias(self, layer: Linear) -> FloatArray:
-        """What is added to a layer's outputs, float64 (outputs,); zeros where nothing is."""
+        """What is added to a layer's outputs, float64 (outputs,); zeros where that is not known."""
         if not layer.bias:
-            return np.zeros(layer.outputs)
+            standing = standing_bias(layer, self._constants)
+            return np.zeros(layer.outputs) if standing is None else standing
         return layer.bias_sign * np.asarray(self.get(layer.bias), np.float64).reshape(-1)
 
     def set_bias(self, layer: Linear, bias: FloatArray) -> None:

@@ -12,6 +12,7 @@ from onnx_scsp.config import AUTO, PruneConfig
 from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import AFFINITIES, CRITERIA, Affinity, Criterion
 from onnx_scsp.errors import ConfigError, ModelError
+from onnx_scsp.graph.shapes import spelled
 from onnx_scsp.observe import Evidence
 from onnx_scsp.observe.layers import LINEAR
 from onnx_scsp.partition import CLUSTERERS, Clusterer
@@ -184,8 +185,7 @@ def _lost(coupling: Coupling) -> str:
 def _nothing_to_prune(coupling: Coupling) -> str:
     lost = _lost(coupling)
     if lost and (not coupling.map.frozen or not coupling.macs):
-        specs = coupling.walk.specs
-        tried = ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
+        tried = spelled(coupling.walk.specs)
         return f"nothing to prune at {tried}: '{lost}' does not run there; try --input-shape"
     if not coupling.map.frozen:
         return "the model has no Conv, Gemm or MatMul layer with constant weights: nothing to prune"

@@ -12,7 +12,7 @@ import onnx
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import InferenceSession, open_session, random_feeds, run_session
-from onnx_scsp.graph.shapes import InputSpec
+from onnx_scsp.graph.shapes import InputSpec, spelled
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.types import AnyArray, Check
 
@@ -119,7 +119,7 @@ def check_runs(
             finite &= found.finite
     except ModelError as error:
         return Runs((Check("runtime", False, detail=str(error)),))
-    sizes = "batch 1 and 2" if len(batches) > 1 else "batch 1" if dynamic else "the fixed batch"
+    sizes = f"batch {' and '.join(map(str, batches))}" if dynamic else "the fixed batch"
     checks = (
         Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
         Check("finite", finite, detail="no NaN or infinity where the original has none"),
@@ -141,10 +141,9 @@ def _run_original(
         session = open_session(path, threads=threads)
         outputs = [run_session(session, random_feeds(specs, seed, batches[0]))]
     except ModelError as error:
-        shapes = ", ".join(f"{spec.name}:{','.join(map(str, spec.shape))}" for spec in specs)
         raise ModelError(
             f"the original does not run, so nothing can be proved of the result: {error} "
-            f"(tried {shapes}; give other sizes with --input-shape)"
+            f"(tried {spelled(specs)}; give other sizes with --input-shape)"
         ) from error
     with suppress(ModelError):  # what the original does not take is not asked of the result
         outputs += [run_session(session, random_feeds(specs, seed, b)) for b in batches[1:]]

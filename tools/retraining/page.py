@@ -25,8 +25,9 @@ def render(records: dict[Key, Record], page: Path) -> None:
         page: The page, with the two marks that the figures stand between.
     """
     text = page.read_text(encoding="utf-8")
-    head, tail = text.split(BEGIN)[0], text.split(END)[1]
-    parts = _read(text[len(head) + len(BEGIN) : len(text) - len(END) - len(tail)])
+    head, _, rest = text.partition(BEGIN)
+    figures, _, tail = rest.partition(END)
+    parts = _read(figures)
     runs = [record for record in records.values() if record["method"] != "dense"]
     for images, epochs in {(r["images"], r["epoch_count"]) for r in runs}:
         mine = [r for r in runs if (r["images"], r["epoch_count"]) == (images, epochs)]

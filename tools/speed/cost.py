@@ -88,7 +88,10 @@ def measure_all(bench: Bench, names: tuple[str, ...], *, repeats: int, big: bool
         torch = [sys.executable, str(HERE / "with_torch.py"), net.name, str(weights)]
         if not weights.exists():
             subprocess.run([*torch, "--save"], check=True)
-        commands = _file_commands(bench.dense(net)) | {"tp": [*torch, "{out}", SHARE]}
+        commands = _file_commands(bench.dense(net)) | {
+            GATED: _ours(bench.dense(net)),
+            "tp": [*torch, "{out}", SHARE],
+        }
         _measure(bench, net.label, commands, repeats)
     for grown in (*GROWN, *((BIG,) if big else ())):
         if names and grown.name not in names:
@@ -98,7 +101,6 @@ def measure_all(bench: Bench, names: tuple[str, ...], *, repeats: int, big: bool
             path.parent.mkdir(exist_ok=True)
             _write(grown, path)
         commands = _file_commands(path)
-        del commands[GATED]
         if grown.external:
             del commands["onnxsim"]  # it builds one message of the whole model, which is too big
         _measure(bench, grown.name, commands, 1)
@@ -111,12 +113,14 @@ def _write(grown: Grown, path: Path) -> None:
     subprocess.run([sys.executable, "-m", "tools.speed.grown", *words], cwd=ROOT, check=True)
 
 
+def _ours(path: Path) -> list[str]:
+    command = [sys.executable, "-m", "onnx_scsp.cli.app", "prune", str(path), "-o", "{out}"]
+    return [*command, "--macs", f"{BUDGET:g}", "--no-synthetic"]
+
+
 def _file_commands(path: Path) -> dict[str, list[str]]:
-    ours = [sys.executable, "-m", "onnx_scsp.cli.app", "prune", str(path), "-o", "{out}"]
-    ours += ["--macs", f"{BUDGET:g}", "--no-synthetic"]
     return {
-        GATED: ours,
-        "ours": [*ours, "--no-gate"],  # no rival times what it has made
+        "ours": [*_ours(path), "--no-gate"],  # no rival times what it has made
         "onnxsim": [sys.executable, str(HERE / "with_onnxsim.py"), str(path), "{out}", SHARE],
     }
 
