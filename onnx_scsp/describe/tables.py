@@ -120,19 +120,22 @@ class _MemberSlices:
 
     def table(self, units: IntArray) -> UnitTable:
         n = units.size
-        signal, features, gain = np.zeros((n, n)), np.zeros((n, n)), np.ones((n, n))
+        signal, features = np.zeros((n, n)), np.zeros((n, n))
+        gain = np.ones((n, n)) if self.filters else np.broadcast_to(np.ones(1), (n, n))
+        gram = np.empty((n, n))  # one for all: for wide groups fresh memory takes most of the time
         for member, chain in self.producers:
-            gram = self._gram(self._folded(member, chain), member, units)
+            _gram(self._folded(member, chain), member, units, gram)
             signal += gram
-            features += _normalised(gram)
+            features += _normalise(gram)
         for member, chain in self.filters:
-            gram = self._gram(self._folded(member, chain), member, units)
-            features += _normalised(gram)
+            _gram(self._folded(member, chain), member, units, gram)
             size = np.diagonal(gram)
             gain *= np.divide(gram, size[None, :], out=np.zeros_like(gram), where=size[None, :] > 0)
+            features += _normalise(gram)
         for member in self.loose:
             rows = _rows(self.weights(member.tensor), member.axis)
-            features += _normalised(self._gram(rows, member, units))
+            _gram(rows.astype(np.float64), member, units, gram)
+            features += _normalise(gram)
         energy = np.zeros(n)
         for member in self.readers:
             energy += self._energy(member, units)
@@ -149,19 +152,21 @@ class _MemberSlices:
     def _folded(self, member: Member, chain: Chain | None) -> FloatArray:
         """(entries, features + 1): rows of the weight with bias and normalisation folded in."""
         rows = _rows(self.weights(member.tensor), member.axis)
-        bias: FloatArray = np.zeros(rows.shape[0])
         if chain is None:
-            return rows
+            return rows.astype(np.float64)
+        folded = np.zeros((rows.shape[0], rows.shape[1] + 1))
+        folded[:, :-1] = rows
         if chain.bias:
-            bias = _spread(self.weights(chain.bias), rows.shape[0])
+            folded[:, -1] = _spread(self.weights(chain.bias), rows.shape[0])
         if chain.norm_tensors:
             scale, shift, mean, variance = (
                 _spread(self.weights(name), rows.shape[0]) for name in chain.norm_tensors
             )
             factor = scale / np.sqrt(variance + chain.epsilon)
-            rows = rows * factor[:, None]
-            bias = (bias - mean) * factor + shift
-        return np.concatenate([rows, bias[:, None]], axis=1)
+            folded[:, -1] -= mean
+            folded *= factor[:, None]
+            folded[:, -1] += shift
+        return folded
 
     def _reader(self, member: Member) -> AnyArray:
         """A reader's weight with the normalisation that follows it folded in."""
@@ -174,17 +179,6 @@ class _MemberSlices:
         view = [1] * array.ndim
         view[chain.makes_axis] = count
         return np.asarray(array * (scale / np.sqrt(variance + chain.epsilon)).reshape(view))
-
-    def _gram(self, rows: FloatArray, member: Member, units: IntArray) -> FloatArray:
-        """(n, n) Gram matrix of the units' slices; a unit with several entries stacks them."""
-        entries = _entries(member.units, units)
-        if entries is None:
-            return np.zeros((units.size, units.size))
-        total = np.zeros((units.size, units.size))
-        for place in range(entries.shape[1]):
-            part = rows[entries[:, place]]
-            total += part @ part.T
-        return total
 
     def _energy(self, member: Member, units: IntArray) -> FloatArray:
         array = self._reader(member)
@@ -200,9 +194,24 @@ class _MemberSlices:
         return total
 
 
-def _rows(array: AnyArray, axis: int) -> FloatArray:
+def _gram(rows: FloatArray, member: Member, units: IntArray, out: FloatArray) -> None:
+    """(n, n) Gram matrix of the units' slices; a unit with several entries stacks them."""
+    entries = _entries(member.units, units)
+    if entries is None:
+        out.fill(0.0)
+        return
+    for place in range(entries.shape[1]):
+        own = entries[:, place]
+        part = rows if np.array_equal(own, np.arange(len(rows))) else rows[own]
+        if place:
+            out += part @ part.T
+        else:
+            np.matmul(part, part.T, out=out)
+
+
+def _rows(array: AnyArray, axis: int) -> AnyArray:
     moved = np.moveaxis(np.asarray(array), axis, 0)
-    return np.ascontiguousarray(moved.reshape(moved.shape[0], -1), dtype=np.float64)
+    return moved.reshape(moved.shape[0], -1)
 
 
 def _spread(vector: AnyArray, size: int) -> FloatArray:
@@ -221,6 +230,9 @@ def _entries(owner: IntArray, units: IntArray) -> IntArray | None:
     return places[order].reshape(units.size, -1)
 
 
-def _normalised(gram: FloatArray) -> FloatArray:
+def _normalise(gram: FloatArray) -> FloatArray:
+    """The same matrix, in place, with a mean of 1 on its diagonal."""
     mean = float(np.mean(np.diagonal(gram)))
-    return gram / mean if mean > 0 else gram
+    if mean > 0:
+        gram /= mean
+    return gram

@@ -5,9 +5,9 @@ What a patch does not name is copied bit for bit.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,15 +15,27 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.apart import Variant, put, variant_of
 from onnx_scsp.graph.bodies import forget_sizes
 from onnx_scsp.graph.constants import Constants
-from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
+from onnx_scsp.graph.fields import (
+    all_names,
+    fill,
+    is_uniform,
+    names_read,
+    set_attribute,
+    set_constant,
+    set_dims,
+    set_filling,
+)
+from onnx_scsp.graph.model import Model, byte_count, is_external
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
 
-_PLAIN = frozenset("efdbBhHiIlLqQ?")
-"""Type characters of the numbers that ONNX stores as numpy does."""
 _WORTH_BYTES, _AFFORDABLE_BYTES = 1 << 25, 1 << 29
 """From and up to which size of what it has lost a proto is copied once more."""
+
+
+Fill = Callable[[onnx.TensorProto, AnyArray], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +117,7 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    _Applier(proto, constants, patch).run()
+    _Applier(proto, constants, patch, fill).run()
     names = set(patch.tensors)
     lost = [t for t in model.proto.graph.initializer if t.name in names and not is_external(t)]
     if not _WORTH_BYTES <= sum(map(byte_count, lost)) <= _AFFORDABLE_BYTES:
@@ -113,6 +125,22 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     compact = onnx.ModelProto()  # what a message has replaced stays in its memory until it goes
     compact.CopyFrom(proto)
     return compact
+
+
+def patched_variant(model: Model, constants: Constants, patch: Patch) -> Variant:
+    """Applies a patch to a variant that is to be run, not stored.
+
+    Args:
+        model: The model as loaded.
+        constants: Its constants.
+        patch: The changes.
+
+    Returns:
+        What the runtime needs of the patched model.
+    """
+    variant = variant_of(model, without=frozenset(patch.tensors))
+    _Applier(variant.proto, constants, patch, partial(put, variant)).run()
+    return variant
 
 
 def overwrite(proto: onnx.ModelProto, name: str, array: AnyArray) -> None:
@@ -125,11 +153,11 @@ def overwrite(proto: onnx.ModelProto, name: str, array: AnyArray) -> None:
     """
     for tensor in proto.graph.initializer:
         if tensor.name == name:
-            _fill(tensor, array)
+            fill(tensor, array)
             return
     for node in proto.graph.node:
         if node.op_type == "Constant" and name in node.output:
-            _set_constant(node, array)
+            set_constant(node, array)
             return
     raise InternalError(f"'{name}' is no stored constant")
 
@@ -137,14 +165,17 @@ def overwrite(proto: onnx.ModelProto, name: str, array: AnyArray) -> None:
 class _Applier:
     """Carries one patch out on one copied proto."""
 
-    def __init__(self, proto: onnx.ModelProto, constants: Constants, patch: Patch) -> None:
+    def __init__(
+        self, proto: onnx.ModelProto, constants: Constants, patch: Patch, fill_in: Fill
+    ) -> None:
         self.graph = proto.graph
+        self.fill_in = fill_in
         self.lists_initializers = proto.ir_version < 4
         self.constants = constants
         self.patch = patch
         self.nodes = list(self.graph.node)
         self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
-        self.taken = _all_names(self.graph)
+        self.taken = all_names(self.graph)
         self.dead_before = self._unused()
         self.removed: set[int] = set()
         self.inserted: dict[int, list[onnx.NodeProto]] = {}
@@ -159,7 +190,7 @@ class _Applier:
             self._overwrite_entries(node, place, mask, values)
         for node, attributes in self.patch.attributes.items():
             for name, value in attributes.items():
-                _set_attribute(self.nodes[node], name, value)
+                set_attribute(self.nodes[node], name, value)
         for node, gather in self.patch.gathers.items():
             self._become_gather(node, gather)
         for node, (op_type, operand) in self.patch.behind.items():
@@ -171,17 +202,17 @@ class _Applier:
 
     def _write(self, name: str, array: AnyArray) -> None:
         if name in self.initializers:
-            _fill(self.initializers[name], array)
+            self.fill_in(self.initializers[name], array)
             for value in self.graph.input:
                 if value.name == name:
-                    _set_dims(value, dict(enumerate(array.shape)))
+                    set_dims(value, dict(enumerate(array.shape)))
             return
         view = self.constants.node(name)
         if view.op_type == "Constant":
-            _set_constant(self.nodes[view.index], array)
-        elif self.constants.is_generated(name) and _is_uniform(array):
+            set_constant(self.nodes[view.index], array)
+        elif self.constants.is_generated(name) and is_uniform(array):
             self._set_input(view.index, 0, np.array(array.shape, np.int64))
-            _set_fill(self.nodes[view.index], array)
+            set_filling(self.nodes[view.index], array)
         else:
             self.removed.add(view.index)
             self._add(name, array)
@@ -251,11 +282,11 @@ class _Applier:
     def _declare(self) -> None:
         for value in (*self.graph.value_info, *self.graph.output):
             if value.name in self.patch.dims:
-                _set_dims(value, self.patch.dims[value.name])
+                set_dims(value, self.patch.dims[value.name])
 
     def _unused(self) -> set[str]:
         """Names of node outputs and initializers that nothing reads."""
-        read = {name for node in self.nodes for name in _reads(node)}
+        read = {name for node in self.nodes for name in names_read(node)}
         read |= {output.name for output in self.graph.output}
         made = {name for node in self.nodes for name in node.output if name}
         return (made | set(self.initializers)) - read
@@ -264,7 +295,7 @@ class _Applier:
         """Drops what the patch made unused and writes the node list once."""
         alive = [index for index in range(len(self.nodes)) if index not in self.removed]
         while True:
-            read = {name for index in alive for name in _reads(self.nodes[index])}
+            read = {name for index in alive for name in names_read(self.nodes[index])}
             read |= {n for nodes in self.inserted.values() for node in nodes for n in node.input}
             read |= {n for node in self.appended.values() for n in node.input}
             read |= {output.name for output in self.graph.output}
@@ -307,90 +338,3 @@ class _Applier:
         del self.graph.node[:]
         for data in copies:
             self.graph.node.add().ParseFromString(data)
-
-
-def _all_names(graph: onnx.GraphProto) -> set[str]:
-    """Every name in use, inside subgraph bodies too: a fresh name must not be shadowed there."""
-    names = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
-    for node in graph.node:
-        names |= set(node.input) | set(node.output) | {node.name}
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                names |= _all_names(inner) if inner.ByteSize() else set()
-    return names
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    names = set(node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                names |= _reads(inner)
-            names |= {output.name for output in graph.output}
-    return names
-
-
-def _fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
-    """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
-    elem_type, raw_data = _raw(array)
-    if elem_type != tensor.data_type:
-        raise InternalError(f"tensor '{tensor.name}' would change its type")
-    location = external_entries(tensor).get("location") if is_external(tensor) else None
-    for field_name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-        tensor.ClearField(field_name)
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
-    tensor.dims[:] = list(array.shape)
-    tensor.raw_data = raw_data
-    if location is not None:
-        # still marks where the tensor belongs; `save` moves the bytes out again
-        tensor.external_data.add(key="location", value=location)
-
-
-def _raw(array: AnyArray) -> tuple[int, bytes]:
-    """Element type and bytes of an array; plain numbers are not copied into a message first."""
-    if array.dtype.char in _PLAIN and sys.byteorder == "little" and array.dtype.isnative:
-        return int(helper.np_dtype_to_tensor_dtype(array.dtype)), array.tobytes()
-    fresh = numpy_helper.from_array(np.asarray(array, order="C"))
-    return int(fresh.data_type), fresh.raw_data
-
-
-def _set_constant(node: onnx.NodeProto, array: AnyArray) -> None:
-    for attribute in node.attribute:
-        if attribute.name == "value":
-            _fill(attribute.t, array)
-            return
-    value = numpy_helper.from_array(np.asarray(array, order="C"))
-    del node.attribute[:]
-    node.attribute.append(helper.make_attribute("value", value))
-
-
-def _set_fill(node: onnx.NodeProto, array: AnyArray) -> None:
-    if array.size:
-        _set_attribute(node, "value", numpy_helper.from_array(array.reshape(-1)[:1]))
-
-
-def _is_uniform(array: AnyArray) -> bool:
-    return bool(array.size == 0 or (array == array.reshape(-1)[0]).all())
-
-
-def _set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
-    for index, attribute in enumerate(node.attribute):
-        if attribute.name == name:
-            if value is None:
-                del node.attribute[index]
-                return
-            doc = attribute.doc_string
-            attribute.CopyFrom(helper.make_attribute(name, value))
-            if doc:
-                attribute.doc_string = doc
-            return
-    if value is not None:
-        node.attribute.append(helper.make_attribute(name, value))
-
-
-def _set_dims(value: onnx.ValueInfoProto, sizes: Mapping[int, int]) -> None:
-    dims = value.type.tensor_type.shape.dim
-    for axis, size in sizes.items():
-        if axis < len(dims):
-            dims[axis].dim_value = size

@@ -19,7 +19,6 @@ from onnx_scsp.graph.model import Model, byte_count, external_entries, is_extern
 
 _PAGE_BYTES = 4096
 _CHUNK_BYTES = 1 << 22
-_LARGE_BYTES = 1 << 20
 
 
 def check_output(model: Model, path: Path) -> None:
@@ -136,32 +135,19 @@ def write_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
         raise OutputError(f"{target} cannot be written: {error.strerror}") from error
 
 
-def write_variant(
-    proto: onnx.ModelProto, model: Model, folder: Path, *, used_up: bool = False
-) -> Path:
+def write_variant(proto: onnx.ModelProto, model: Model, folder: Path) -> Path:
     """Writes a changed copy of a model, with its external data, into a scratch folder.
 
     Args:
         proto: The changed proto.
         model: The model it was made from.
         folder: An existing, empty folder.
-        used_up: Whether nobody needs the proto any more: its large tensors then leave it for a file
-            one by one, so that there is never a second copy of them.
 
     Returns:
         Path of the written model.
     """
     main = folder / "variant.onnx"
-    if not used_up:
-        _write(proto, model, folder, main)
-        return main
-    _write_external(proto, model, folder, _data_names(model, main))
-    with (folder / "large_tensors").open("wb") as stream:
-        for tensor in proto.graph.initializer:
-            if not is_external(tensor) and len(tensor.raw_data) >= _LARGE_BYTES:
-                stream.write(b"\0" * (-stream.tell() % _PAGE_BYTES))
-                _move_out(tensor, model.folder, "large_tensors", stream)
-    main.write_bytes(proto.SerializeToString())
+    _write(proto, model, folder, main)
     return main
 
 

@@ -13,7 +13,8 @@ import onnxruntime as ort
 from onnxruntime import InferenceSession
 
 from onnx_scsp.errors import ConfigError, ModelError
-from onnx_scsp.graph.model import Model, byte_count
+from onnx_scsp.graph.apart import Variant
+from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.save import write_variant
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.types import AnyArray
@@ -24,6 +25,7 @@ __all__ = [
     "add_outputs",
     "end_profile",
     "observe_shapes",
+    "open_apart",
     "open_session",
     "open_variant",
     "providers",
@@ -32,9 +34,6 @@ __all__ = [
     "with_outputs",
 ]
 
-
-_LARGE_BYTES = 1 << 25
-"""A model from this size on goes to the runtime through a file, not as a second copy in memory."""
 
 CPU = "cpu"
 _SUFFIX = "ExecutionProvider"
@@ -65,6 +64,7 @@ def open_session(
     optimise: bool = True,
     provider: str = CPU,
     profile: Path | None = None,
+    apart: Mapping[str, AnyArray] | None = None,
 ) -> InferenceSession:
     """Opens a model.
 
@@ -77,6 +77,8 @@ def open_session(
         optimise: Whether the runtime may rewrite the graph.
         provider: One of `providers()`.
         profile: Beginning of the name of a profile that the runtime writes; none where None.
+        apart: Values of external initializers, which nobody may change or let go while the session
+            is there.
 
     Returns:
         The session.
@@ -96,6 +98,9 @@ def open_session(
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
+    values = {n: ort.OrtValue.ortvalue_from_numpy(array) for n, array in (apart or {}).items()}
+    if values:
+        options.add_external_initializers(list(values), list(values.values()))
     wanted = _provider(provider)
     try:
         session = InferenceSession(
@@ -232,19 +237,9 @@ def add_outputs(proto: onnx.ModelProto, names: Iterable[str]) -> None:
     )
 
 
-def _is_large(proto: onnx.ModelProto) -> bool:
-    """Asks the shapes: a message tells its size only by writing itself out."""
-    return sum(byte_count(tensor) for tensor in proto.graph.initializer) >= _LARGE_BYTES
-
-
 @contextmanager
 def open_variant(
-    proto: onnx.ModelProto,
-    model: Model,
-    *,
-    threads: int = 1,
-    optimise: bool = False,
-    used_up: bool = False,
+    proto: onnx.ModelProto, model: Model, *, threads: int = 1, optimise: bool = False
 ) -> Iterator[InferenceSession]:
     """Opens a changed copy of a model, without optimisation so that results compare exactly.
 
@@ -253,18 +248,30 @@ def open_variant(
         model: The model it was made from; its external data is found through it.
         threads: Intra-op threads.
         optimise: Whether the runtime may rewrite the graph all the same, where speed counts.
-        used_up: Whether nobody needs the proto any more: its large tensors then leave it, and it is
-            let go before the runtime reads them, if the caller has no name for it either.
 
     Yields:
         The session.
     """
-    if not model.external_files and not (used_up and _is_large(proto)):
-        content = proto.SerializeToString()
-        del proto
-        yield open_session(content, threads=threads, optimise=optimise)
+    if not model.external_files:
+        yield open_session(proto.SerializeToString(), threads=threads, optimise=optimise)
         return
     with tempfile.TemporaryDirectory(prefix="onnx_scsp_") as folder:
-        path = write_variant(proto, model, Path(folder), used_up=used_up)
-        del proto
+        path = write_variant(proto, model, Path(folder))
         yield open_session(path, threads=threads, optimise=optimise)
+
+
+@contextmanager
+def open_apart(variant: Variant, *, threads: int = 1) -> Iterator[InferenceSession]:
+    """Opens a variant, without optimisation so that results compare exactly.
+
+    Args:
+        variant: The variant; the session computes with its very arrays while it is open.
+        threads: Intra-op threads.
+
+    Yields:
+        The session.
+    """
+    named = [t.name for t in variant.proto.graph.initializer if t.name in variant.arrays]
+    arrays = {name: np.require(variant.arrays[name], requirements="C") for name in named}
+    content = variant.proto.SerializeToString()
+    yield open_session(content, threads=threads, optimise=False, apart=arrays)

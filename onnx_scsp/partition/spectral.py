@@ -59,20 +59,26 @@ def affinity(cosines: FloatArray) -> FloatArray:
         float64 (n, n), symmetric, in [0, 1].
     """
     n = cosines.shape[0]
-    squared = 2.0 * cosines
-    np.subtract(2.0, squared, out=squared)
-    np.clip(squared, 0.0, None, out=squared)
-    np.fill_diagonal(squared, 0.0)
+    result = np.empty((n, n))
+    # by blocks of rows: for wide groups the memory of a second square takes longer than its numbers
+    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+    nearest = np.empty(n)
     place = min(NEIGHBOUR, n - 1)
-    scale = np.sqrt(np.partition(squared, place, axis=1)[:, place])
+    for rows in blocks:
+        squared = np.subtract(2.0, 2.0 * cosines[rows], out=result[rows])
+        np.clip(squared, 0.0, None, out=squared)
+        own = np.arange(len(squared))
+        squared[own, rows.start + own] = 0.0
+        nearest[rows] = np.partition(squared, place, axis=1)[:, place]
+    scale = np.sqrt(nearest)
     positive = scale[scale > 0]
     scale = np.where(scale > 0, scale, positive.min() if positive.size else 1.0)
-    # one square of numbers and no more: for wide groups they are what takes memory
-    np.negative(squared, out=squared)
-    squared /= scale[:, None] * scale[None, :]
-    result = np.exp(squared, out=squared)
+    for rows in blocks:
+        block = np.negative(result[rows], out=result[rows])
+        block /= scale[rows, None] * scale[None, :]
+        np.exp(block, out=block)
     np.fill_diagonal(result, 0.0)
-    return np.asarray(result)
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,12 +130,13 @@ def spectrum(weights: FloatArray) -> Spectrum:
     Returns:
         Its eigenvalues, and what its eigenvectors are made from.
     """
-    laplacian = np.asfortranarray(np.asarray_chkfinite(_laplacian(weights)))
+    count = _components(weights > _EDGE)[0]
+    laplacian = np.asarray_chkfinite(_laplacian(weights))
     n = len(laplacian)
     work = max(int(dsytrd_lwork(n, lower=1)[0]), 1)
-    reduced, diagonal, beside, factors, _ = dsytrd(laplacian, lower=1, lwork=work, overwrite_a=1)
+    # symmetric, so that its transpose, which lies as LAPACK wants it, needs no copy
+    reduced, diagonal, beside, factors, _ = dsytrd(laplacian.T, lower=1, lwork=work, overwrite_a=1)
     values = eigh_tridiagonal(diagonal, beside, eigvals_only=True, lapack_driver="sterf")
-    count = _components(weights > _EDGE)[0]
     return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside, count)
 
 
@@ -150,7 +157,8 @@ def _laplacian(weights: FloatArray) -> FloatArray:
     inverse = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
     laplacian = inverse[:, None] * weights
     laplacian *= inverse[None, :]
-    np.subtract(np.eye(weights.shape[0]), laplacian, out=laplacian)
+    np.negative(laplacian, out=laplacian)
+    np.fill_diagonal(laplacian, 1.0 + np.diagonal(laplacian))
     # an isolated node is a component of its own: eigenvalue 0, not 1
     lonely = degree <= 0
     laplacian[lonely, lonely] = 0.0

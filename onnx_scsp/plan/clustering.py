@@ -37,7 +37,7 @@ def _distinct(table: UnitTable) -> tuple[IntArray, FloatArray]:
     cosines = cosine(table.features)
     first = np.unique(clone_classes(cosines), return_index=True)[1]
     rows = np.sort(first[~table.dead[first]])
-    return rows, cosines[np.ix_(rows, rows)]
+    return rows, cosines if rows.size == len(cosines) else cosines[np.ix_(rows, rows)]
 
 
 def one_per_cluster_curve(table: UnitTable, _: Tools) -> FloatArray:
@@ -96,12 +96,14 @@ def _rank_clusters(table: UnitTable, tools: Tools) -> Ranking:
     value = tools.criterion(table)
     relevance = value / max(float(value.sum()), 1e-300)
     same = part.labels[:, None] == part.labels[None, :]
-    others = np.maximum((~same).sum(axis=1), 1)
-    worth = relevance * (1.0 - (np.abs(cosines) * ~same).sum(axis=1) / others)
-    worth[table.dead] = 0.0
+    others = np.maximum(n - same.sum(axis=1), 1)
     is_copy = np.ones(n, bool)
     is_copy[np.unique(clone_classes(cosines), return_index=True)[1]] = False
     is_copy |= table.dead
+    apart = np.abs(cosines, out=cosines)
+    apart[same] = 0.0
+    worth = relevance * (1.0 - apart.sum(axis=1) / others)
+    worth[table.dead] = 0.0
     score = np.array([worth[part.labels == label].mean() for label in range(part.k)])
     order = np.lexsort((np.arange(n), -worth, -score[part.labels], is_copy))
     return np.asarray(order, np.int64), np.where(is_copy, 0.0, table.energy)

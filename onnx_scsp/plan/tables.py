@@ -56,11 +56,14 @@ def describe(
             scores,
         )
 
-    tables: list[UnitTable] = []
+    widest_first = sorted(range(len(groups)), key=lambda i: -groups[i].n_units)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for done, found in enumerate(pool.map(described, groups)):
-            progress("describing groups", done, len(groups))
-            tables.extend(found)
+        # the widest takes longest: begun last, it would keep one thread waiting
+        pending = {i: pool.submit(described, groups[i]) for i in widest_first}
+        tables: list[UnitTable] = []
+        for i in range(len(groups)):
+            progress("describing groups", i, len(groups))
+            tables.extend(pending.pop(i).result())
     progress("describing groups", len(groups), len(groups))
     return tables
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx
 
+from onnx_scsp.graph.apart import Variant, variant_of
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import (
     InferenceSession,
     add_outputs,
+    open_apart,
     open_session,
-    open_variant,
     run_session,
 )
 from onnx_scsp.proof.unrounded import unrounded
@@ -97,7 +97,7 @@ def probes(proto: onnx.ModelProto) -> dict[str, str]:
 
 @contextmanager
 def running(
-    make: Callable[[], onnx.ModelProto] | None,
+    make: Callable[[], Variant] | None,
     model: Model,
     inner: Mapping[str, str],
     threads: int,
@@ -105,8 +105,8 @@ def running(
     """Opens a variant of `model`, without graph optimisation, its activations unrounded.
 
     Args:
-        make: Makes the variant, a proto of its own; None for the model as it is.
-        model: The model whose external data it refers to.
+        make: Makes the variant; None for the model as it is.
+        model: The model.
         inner: Outputs to leave out -> inner values to look at instead.
         threads: Runtime threads.
 
@@ -125,7 +125,7 @@ def running(
 
 @contextmanager
 def _opened(
-    make: Callable[[], onnx.ModelProto] | None,
+    make: Callable[[], Variant] | None,
     model: Model,
     inner: Mapping[str, str],
     threads: int,
@@ -134,20 +134,8 @@ def _opened(
         assert model.path is not None
         yield open_session(model.path, threads=threads, optimise=False)  # its file will do
         return
-    # nothing here keeps the variant: its weights would lie in memory twice while it runs
-    made = partial(_copy, model) if make is None else make
-    with open_variant(_shown(made, inner), model, threads=threads, used_up=True) as session:
+    variant = variant_of(model) if make is None else make()
+    shown = unrounded(variant.proto)
+    add_outputs(shown, inner.values())
+    with open_apart(Variant(shown, variant.arrays), threads=threads) as session:
         yield session
-
-
-def _shown(make: Callable[[], onnx.ModelProto], inner: Mapping[str, str]) -> onnx.ModelProto:
-    """A variant, its activations unrounded, with inner values among its outputs."""
-    proto = unrounded(make())
-    add_outputs(proto, inner.values())
-    return proto
-
-
-def _copy(model: Model) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model.proto)
-    return copy

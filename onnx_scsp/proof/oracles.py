@@ -17,6 +17,7 @@ import onnx
 
 from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.apart import Variant
 from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import random_feeds
 from onnx_scsp.graph.shapes import InputSpec
@@ -41,7 +42,7 @@ _MOST_RELAXED = 100.0
 
 Feeds = Mapping[str, AnyArray]
 Run = Callable[[Feeds], dict[str, AnyArray]]
-Maker = Callable[[], onnx.ModelProto]
+Maker = Callable[[], Variant]
 Opener = Callable[[Maker | None, Model], AbstractContextManager[Run]]
 
 

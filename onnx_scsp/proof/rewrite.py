@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterable
 from itertools import pairwise
 
 import numpy as np
-import onnx
 
 from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.apart import Variant
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.patch import Lazy, Patch, apply_patch
+from onnx_scsp.graph.patch import Lazy, Patch, patched_variant
 from onnx_scsp.graph.view import view
 from onnx_scsp.proof.restrict import restrict_statistics
 from onnx_scsp.proof.zeros import keep_neighbours, zero_reductions
 from onnx_scsp.types import AnyArray, ChannelGroup, GroupCut, IntArray, Member, PrunePlan, Role
 
 Rewrite = Callable[[AnyArray, Member, ChannelGroup], AnyArray]
+"""(Values, member, its group) -> new values; the old ones may be written over."""
 
 
-def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.ModelProto:
+def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> Variant:
     """The original with the readers' slices of the removed units zeroed.
 
     A unit that the plan lets another take over first adds its slices, scaled, to that one's. In a
@@ -37,7 +38,7 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
         loud: Whether removed units also get large filters: nothing may depend on what they compute.
 
     Returns:
-        A proto of the original's shapes that has to compute what the pruned model computes.
+        A variant of the original's shapes that has to compute what the pruned model computes.
     """
     cuts = {cut.group: cut for cut in plan.cuts}
 
@@ -55,12 +56,12 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> onnx.Mo
         if loud and member.role is Role.MAKES and (member.tensor, member.axis) not in tied
     ]
     twin = _rewrite(model, [*makers, *readers], mask, centred=True)
-    restrict_statistics(twin, model, plan)
-    zero_reductions(twin, model, plan)
+    restrict_statistics(twin.proto, model, plan)
+    zero_reductions(twin.proto, model, plan)
     return twin
 
 
-def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
+def permuted(model: Model, plan: PrunePlan, seed: int) -> Variant:
     """The original with interchangeable units of every group permuted in all its members.
 
     Args:
@@ -69,7 +70,7 @@ def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
         seed: Seed of the permutations.
 
     Returns:
-        A proto that has to compute what the original computes.
+        A variant that has to compute what the original computes.
     """
     rng = np.random.default_rng(seed)
     orders = {group.id: _shuffle(group.profile, rng) for group in plan.groups}
@@ -78,7 +79,9 @@ def permuted(model: Model, plan: PrunePlan, seed: int) -> onnx.ModelProto:
         return np.take(array, _source_places(member.units, orders[group.id]), axis=member.axis)
 
     variant = _rewrite(model, ((g, m) for g in plan.groups for m in g.members), permute)
-    keep_neighbours(variant, model, plan, lambda g, units: _source_places(units, orders[g.id]))
+    keep_neighbours(
+        variant.proto, model, plan, lambda g, units: _source_places(units, orders[g.id])
+    )
     return variant
 
 
@@ -111,21 +114,20 @@ def _places(units: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _mask(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
-    masked = np.array(array)
-    rows, old = np.moveaxis(masked, member.axis, 0), np.moveaxis(array, member.axis, 0)
+    rows = np.moveaxis(array, member.axis, 0)
     places, starts = _places(member.units)
     entries = [places[a:b] for a, b in pairwise(starts)]
     wide: dict[int, AnyArray] = {}  # sums in double precision, rounded once
     for removed, survivor in cut.absorbed_by.items():
         if removed < len(entries) and entries[removed].size:
             if survivor not in wide:
-                wide[survivor] = old[entries[survivor]].astype(np.float64)
-            gone = old[entries[removed]].astype(np.float64)
+                wide[survivor] = rows[entries[survivor]].astype(np.float64)
+            gone = rows[entries[removed]].astype(np.float64)
             wide[survivor] += cut.scales.get(removed, 1.0) * gone
     for survivor, summed in wide.items():
         rows[entries[survivor]] = summed.astype(array.dtype)
     rows[_removed(member, cut)] = 0
-    return masked
+    return array
 
 
 def _removed(member: Member, cut: GroupCut) -> IntArray:
@@ -135,14 +137,13 @@ def _removed(member: Member, cut: GroupCut) -> IntArray:
 
 def _amplify(array: AnyArray, member: Member, cut: GroupCut) -> AnyArray:
     """Filters of removed units become the largest filter, doubled, with either sign by turns."""
-    loud = np.array(array)
-    rows = np.moveaxis(loud, member.axis, 0)
-    size = [np.square(row.astype(np.float64)).sum() for row in rows]
+    rows = np.moveaxis(array, member.axis, 0)
+    flat = rows.reshape(len(rows), -1).astype(np.float32, copy=False)
+    size = np.einsum("ij,ij->i", flat, flat)
     gone = _removed(member, cut)
-    sign = np.where(np.arange(gone.size) % 2, -2.0, 2.0)
-    largest = rows[int(np.argmax(size))].astype(np.float64)
-    rows[gone] = (sign.reshape(-1, *(1,) * (rows.ndim - 1)) * largest).astype(array.dtype)
-    return loud
+    doubled = 2.0 * rows[int(np.argmax(size))].astype(np.float64)
+    rows[gone[::2]], rows[gone[1::2]] = doubled.astype(array.dtype), (-doubled).astype(array.dtype)
+    return array
 
 
 def _by_parts(change: Rewrite, array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
@@ -163,7 +164,7 @@ def _rewrite(
     members: Iterable[tuple[ChannelGroup, Member]],
     change: Rewrite,
     centred: bool = False,
-) -> onnx.ModelProto:
+) -> Variant:
     """Changes members one after the other; `centred`: integers less their zero points."""
     graph = view(model.proto)
     constants = Constants(model, graph)
@@ -180,15 +181,15 @@ def _rewrite(
             axis = axes.index(member.axis)
             local = Member(used, axis, member.role, member.units, across=across)
             array = copies.get((node, place))
-            array = constants.array(used) if array is None else array
+            array = np.array(constants.array(used)) if array is None else array
             copies[node, place] = _by_parts(change, array, local, group)
 
     def rewritten(name: str) -> AnyArray:
         array, shifted = constants.array(name), centred and not constants.is_float(name)
         dtype = array.dtype
-        array = array - constants.zero_of(name) if shifted else array
+        array = array - constants.zero_of(name) if shifted else np.array(array)
         for group, member in steps[name]:
             array = _by_parts(change, array, member, group)
         return (array + constants.zero_of(name)).astype(dtype) if shifted else array
 
-    return apply_patch(model, constants, Patch(tensors=Lazy(steps, rewritten), copies=copies))
+    return patched_variant(model, constants, Patch(tensors=Lazy(steps, rewritten), copies=copies))

@@ -69,7 +69,7 @@ def test_the_loud_twin_differs_in_the_filters_of_removed_units_alone() -> None:
     model = from_proto(n.build(n.head(n.relu(n.conv(x, WIDTH)))))
     plan = pipeline.make_plan(model, CONFIG)
     plain, loud = (
-        {t.name: numpy_helper.to_array(t) for t in twin.graph.initializer}
+        {t.name: numpy_helper.to_array(t) for t in twin.proto.graph.initializer}
         for twin in (masked_twin(model, plan), masked_twin(model, plan, loud=True))
     )
     changed = {name for name in plain if not np.array_equal(plain[name], loud[name])}

@@ -1,0 +1,119 @@
+"""Reading and setting the fields of protos, each as the others of its kind are set."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from onnx_scsp.errors import InternalError
+from onnx_scsp.graph.model import external_entries, is_external
+from onnx_scsp.types import AnyArray
+
+_PLAIN = frozenset("efdbBhHiIlLqQ?")
+"""Type characters of the numbers that ONNX stores as numpy does."""
+
+
+def all_names(graph: onnx.GraphProto) -> set[str]:
+    """Every name in use, inside subgraph bodies too: a fresh name must not be shadowed there."""
+    names = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    for node in graph.node:
+        names |= set(node.input) | set(node.output) | {node.name}
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= all_names(inner) if inner.ByteSize() else set()
+    return names
+
+
+def names_read(node: onnx.NodeProto) -> set[str]:
+    """Names that a node reads, and those that its subgraph bodies read."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names |= names_read(inner)
+            names |= {output.name for output in graph.output}
+    return names
+
+
+def fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
+    """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
+    require_type(tensor, array)
+    raw_data = _raw_data(array)
+    location = external_entries(tensor).get("location") if is_external(tensor) else None
+    for field_name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+        tensor.ClearField(field_name)
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.dims[:] = list(array.shape)
+    tensor.raw_data = raw_data
+    if location is not None:
+        # still marks where the tensor belongs; `save` moves the bytes out again
+        tensor.external_data.add(key="location", value=location)
+
+
+def require_type(tensor: onnx.TensorProto, array: AnyArray) -> None:
+    """New values have to be of a tensor's type.
+
+    Raises:
+        InternalError: They are not.
+    """
+    if int(helper.np_dtype_to_tensor_dtype(array.dtype)) != tensor.data_type:
+        raise InternalError(f"tensor '{tensor.name}' would change its type")
+
+
+def _raw_data(array: AnyArray) -> bytes:
+    """Bytes of an array; plain numbers are not copied into a message first."""
+    if array.dtype.char in _PLAIN and sys.byteorder == "little" and array.dtype.isnative:
+        return array.tobytes()
+    return bytes(numpy_helper.from_array(np.asarray(array, order="C")).raw_data)
+
+
+def set_constant(node: onnx.NodeProto, array: AnyArray) -> None:
+    """Replaces the value of a Constant node."""
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            fill(attribute.t, array)
+            return
+    value = numpy_helper.from_array(np.asarray(array, order="C"))
+    del node.attribute[:]
+    node.attribute.append(helper.make_attribute("value", value))
+
+
+def set_filling(node: onnx.NodeProto, array: AnyArray) -> None:
+    """Replaces what a ConstantOfShape node fills its output with."""
+    if array.size:
+        set_attribute(node, "value", numpy_helper.from_array(array.reshape(-1)[:1]))
+
+
+def is_uniform(array: AnyArray) -> bool:
+    """Whether all entries are the same."""
+    return bool(array.size == 0 or (array == array.reshape(-1)[0]).all())
+
+
+def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
+    """Sets a node's attribute; None removes it."""
+    for index, attribute in enumerate(node.attribute):
+        if attribute.name == name:
+            if value is None:
+                del node.attribute[index]
+                return
+            doc = attribute.doc_string
+            attribute.CopyFrom(helper.make_attribute(name, value))
+            if doc:
+                attribute.doc_string = doc
+            return
+    if value is not None:
+        node.attribute.append(helper.make_attribute(name, value))
+
+
+def set_dims(value: onnx.ValueInfoProto, sizes: Mapping[int, int]) -> None:
+    """Sets the declared sizes of some axes."""
+    dims = value.type.tensor_type.shape.dim
+    for axis, size in sizes.items():
+        if axis < len(dims):
+            dims[axis].dim_value = size
