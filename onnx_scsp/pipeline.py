@@ -14,17 +14,16 @@ from onnx_scsp.calibration import CalibrationData
 from onnx_scsp.compensate import LayerFit
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.couple import Coupling, find_coupling
-from onnx_scsp.errors import OutputError
 from onnx_scsp.figures import Clock, achieved, input_bytes, layer_widths
 from onnx_scsp.graph.load import load
-from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.save import check_output, write_text
+from onnx_scsp.graph.model import Model, is_light
+from onnx_scsp.graph.save import check_output, check_outputs, write_text
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
 from onnx_scsp.plan.counts import Progress
-from onnx_scsp.proof import verify_files
+from onnx_scsp.proof import look_ahead, verify_files
 from onnx_scsp.results import PrunedModel, PruneResult, require_passed
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
@@ -319,7 +318,10 @@ def prune(
     coupling = find_coupling(source, rules=rules, ignore=ignore, input_shapes=shapes)
     clock.lap("couple")
     inputs = passes(coupling, calibration, config if plan is None else plan.config)
+    ahead = None
     if plan is None:
+        if verified and inputs is None and is_light(source):
+            ahead = look_ahead(source, coupling.map.groups, checking, data)
         plan = _plan(coupling, config, inputs, choices, cache, machine, checking.threads, progress)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
@@ -343,6 +345,7 @@ def prune(
                 data=data,
                 macs=macs,
                 repaired=pruned.repaired,
+                ahead=ahead,
             )
         if gate is not None and pruned.proto is not None:
             report = VerifyReport((*report.checks, gate(source, result)))
@@ -380,19 +383,3 @@ def _rules_of(plan: PrunePlan, rules: RuleTable) -> RuleTable:
 def _rebased(plan: PrunePlan, source: Model) -> PrunePlan:
     """The same plan under the hash of the model that it is now applied to."""
     return replace(plan, model_sha256=source.sha256)
-
-
-def check_outputs(source: Model, output: Path, plan_out: Path | None) -> None:
-    """Refuses output paths before any work is done.
-
-    Raises:
-        OutputError: One of them cannot be written, or both name one file.
-    """
-    check_output(source, output)
-    if plan_out is None:
-        return
-    check_output(source, plan_out)
-    same_folder = plan_out.resolve().parent == output.resolve().parent
-    is_data = bool(source.external_files) and plan_out.name.startswith(f"{output.name}.")
-    if same_folder and (plan_out.name == output.name or is_data):
-        raise OutputError(f"{plan_out} is named both for the model and for the plan")

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 
 from onnx_scsp.graph.constants import tensor_array
-from onnx_scsp.graph.fields import fill, require_type
+from onnx_scsp.graph.fields import fill, merge_but, require_type
 from onnx_scsp.graph.load import tensors_of
 from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray
@@ -52,13 +52,9 @@ def variant_of(model: Model, without: Collection[str] = ()) -> Variant:
     Returns:
         A variant of the caller's own, with nothing in other files.
     """
-    given = model.proto
-    proto = onnx.ModelProto(
-        ir_version=given.ir_version, opset_import=given.opset_import, functions=given.functions
-    )
-    proto.graph.name = given.graph.name
-    for parts in ("node", "input", "output", "value_info", "sparse_initializer"):
-        getattr(proto.graph, parts).extend(getattr(given.graph, parts))
+    given, proto = model.proto, onnx.ModelProto()
+    merge_but(proto, given, "graph", "training_info")
+    merge_but(proto.graph, given.graph, "initializer")
     for tensor in tensors_of(proto):
         _take_in(tensor, model.folder)
     arrays: dict[str, AnyArray] = {}

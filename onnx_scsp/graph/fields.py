@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import helper, numpy_helper
 
 from onnx_scsp.errors import InternalError
@@ -16,6 +18,38 @@ from onnx_scsp.types import AnyArray
 
 _PLAIN = frozenset("efdbBhHiIlLqQ?")
 """Type characters of the numbers that ONNX stores as numpy does."""
+_VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+"""Fields that hold a tensor's numbers."""
+
+
+def merge_but(target: Message, source: Message, *names: str) -> None:
+    """Copies all fields of a message but some, without looking at these."""
+    for field, value in source.ListFields():
+        if field.name in names:
+            continue
+        if hasattr(value, "MergeFrom"):  # messages, and whatever is repeated
+            getattr(target, field.name).MergeFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def copy_without(proto: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
+    """A copy of a model in which some initializers have no values yet.
+
+    What a message has once held stays in its memory until it goes, so what will be replaced should
+    never be there. Fields that this version of ONNX does not know only a plain copy keeps.
+    """
+    copy = onnx.ModelProto()
+    parts = (proto, proto.graph, *proto.graph.initializer)
+    if any(len(UnknownFieldSet(part)) for part in parts):
+        copy.CopyFrom(proto)
+        return copy
+    merge_but(copy, proto, "graph")
+    merge_but(copy.graph, proto.graph, "initializer")
+    for tensor in proto.graph.initializer:
+        left_out = _VALUES if tensor.name in names else ()
+        merge_but(copy.graph.initializer.add(), tensor, *left_out)
+    return copy
 
 
 def all_names(graph: onnx.GraphProto) -> set[str]:
@@ -45,7 +79,7 @@ def fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
     require_type(tensor, array)
     raw_data = _raw_data(array)
     location = external_entries(tensor).get("location") if is_external(tensor) else None
-    for field_name in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+    for field_name in _VALUES:
         tensor.ClearField(field_name)
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")

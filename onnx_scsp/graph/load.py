@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import onnx
@@ -36,15 +37,17 @@ def load(path: str | os.PathLike[str], *, checked: bool = True) -> Model:
     """
     file = Path(path)
     _require_file(file)
-    proto = _parse(file)
+    proto, digest = _parse(file)
     _check_names(proto, file)
     external = _external_files(proto, file)
     if checked:
         _check(file)
+    for location in sorted(external):
+        digest.update(_file_digest(file.parent / location).digest())
     return Model(
         proto=proto,
         path=file,
-        sha256=_sha256(file, external),
+        sha256=digest.hexdigest(),
         external_files=external,
         is_stored=True,
     )
@@ -80,10 +83,14 @@ def _require_file(file: Path) -> None:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _parse(file: Path) -> onnx.ModelProto:
+def _parse(file: Path) -> tuple[onnx.ModelProto, hashlib._Hash]:
+    """The model, and the hash of its file, which another thread finds meanwhile."""
     proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(file.read_bytes())
+        content = file.read_bytes()
+        with ThreadPoolExecutor(1) as pool:
+            digest = pool.submit(hashlib.sha256, content)
+            proto.ParseFromString(content)
     except DecodeError as error:
         raise ModelError(
             f"{file} is not a readable ONNX model (truncated, or another format)"
@@ -92,7 +99,7 @@ def _parse(file: Path) -> onnx.ModelProto:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
     if not proto.HasField("graph") or not proto.opset_import:
         raise ModelError(f"{file} is not an ONNX model: it holds no graph or no operator set")
-    return proto
+    return proto, digest.result()
 
 
 def _check_names(proto: onnx.ModelProto, file: Path) -> None:
@@ -199,15 +206,6 @@ def _check_extent(tensor: onnx.TensorProto, file: Path) -> None:
             f"{file}: external data file '{entries['location']}' is too short for tensor "
             f"'{tensor.name}' ({size_bytes} bytes, {offset + needed} needed)"
         )
-
-
-def _sha256(file: Path, external: tuple[str, ...]) -> str:
-    main = _file_digest(file)
-    if not external:
-        return main.hexdigest()
-    for location in sorted(external):
-        main.update(_file_digest(file.parent / location).digest())
-    return main.hexdigest()
 
 
 def _file_digest(file: Path) -> hashlib._Hash:

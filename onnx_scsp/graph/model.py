@@ -11,6 +11,7 @@ import onnx
 
 _BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
 """Bits per element of the types whose names do not say them."""
+_LIGHT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,3 +63,8 @@ def byte_count(tensor: onnx.TensorProto) -> int:
     width = re.search(r"\d+", kind)
     bits = _BITS.get(kind, int(width[0]) if width else 0)
     return -(-int(math.prod(tensor.dims)) * bits // 8)
+
+
+def is_light(model: Model) -> bool:
+    """Whether several copies of the weights at a time cost no memory that anybody would miss."""
+    return sum(byte_count(tensor) for tensor in model.proto.graph.initializer) < _LIGHT_BYTES

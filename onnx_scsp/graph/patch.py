@@ -20,6 +20,7 @@ from onnx_scsp.graph.bodies import forget_sizes
 from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.fields import (
     all_names,
+    copy_without,
     fill,
     is_uniform,
     names_read,
@@ -28,12 +29,8 @@ from onnx_scsp.graph.fields import (
     set_dims,
     set_filling,
 )
-from onnx_scsp.graph.model import Model, byte_count, is_external
+from onnx_scsp.graph.model import Model
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
-
-_WORTH_BYTES, _AFFORDABLE_BYTES = 1 << 25, 1 << 29
-"""From and up to which size of what it has lost a proto is copied once more."""
-
 
 Fill = Callable[[onnx.TensorProto, AnyArray], None]
 
@@ -115,16 +112,9 @@ def apply_patch(model: Model, constants: Constants, patch: Patch) -> onnx.ModelP
     Returns:
         A new proto; untouched external tensors still point to the original data files.
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto = copy_without(model.proto, frozenset(patch.tensors))
     _Applier(proto, constants, patch, fill).run()
-    names = set(patch.tensors)
-    lost = [t for t in model.proto.graph.initializer if t.name in names and not is_external(t)]
-    if not _WORTH_BYTES <= sum(map(byte_count, lost)) <= _AFFORDABLE_BYTES:
-        return proto
-    compact = onnx.ModelProto()  # what a message has replaced stays in its memory until it goes
-    compact.CopyFrom(proto)
-    return compact
+    return proto
 
 
 def patched_variant(model: Model, constants: Constants, patch: Patch) -> Variant:

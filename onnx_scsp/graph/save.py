@@ -105,6 +105,22 @@ def _publish(moves: list[tuple[Path, Path]]) -> None:
         os.replace(source, final)
 
 
+def check_outputs(source: Model, output: Path, plan_out: Path | None) -> None:
+    """Refuses output paths before any work is done.
+
+    Raises:
+        OutputError: One of them cannot be written, or both name one file.
+    """
+    check_output(source, output)
+    if plan_out is None:
+        return
+    check_output(source, plan_out)
+    same_folder = plan_out.resolve().parent == output.resolve().parent
+    is_data = bool(source.external_files) and plan_out.name.startswith(f"{output.name}.")
+    if same_folder and (plan_out.name == output.name or is_data):
+        raise OutputError(f"{plan_out} is named both for the model and for the plan")
+
+
 def write_text(text: str, path: str | os.PathLike[str]) -> None:
     """Writes a text file atomically.
 

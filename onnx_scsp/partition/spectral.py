@@ -17,12 +17,13 @@ Exact duplicates (cosine above `CLONE`) are one node of the graph: they always s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import eigh_tridiagonal, qr, svd
-from scipy.linalg.lapack import dormqr, dsytrd, dsytrd_lwork
+from scipy.linalg.lapack import dormqr
 
+from onnx_scsp.partition.lapack import tridiagonalise
 from onnx_scsp.types import BoolArray, FloatArray, IntArray, Partition
 
 NEIGHBOUR = 7
@@ -121,41 +122,27 @@ class Spectrum:
         return np.asarray(inner)
 
 
-def spectrum(weights: FloatArray) -> Spectrum:
+def spectrum(weights: FloatArray, *, overwrite: bool = False) -> Spectrum:
     """The spectrum of the symmetric normalised Laplacian.
 
     Args:
         weights: float64 (n, n) affinity.
+        overwrite: Whether nobody needs the affinity any more.
 
     Returns:
         Its eigenvalues, and what its eigenvectors are made from.
     """
     count = _components(weights > _EDGE)[0]
-    laplacian = np.asarray_chkfinite(_laplacian(weights))
-    n = len(laplacian)
-    work = max(int(dsytrd_lwork(n, lower=1)[0]), 1)
-    # symmetric, so that its transpose, which lies as LAPACK wants it, needs no copy
-    reduced, diagonal, beside, factors, _ = dsytrd(laplacian.T, lower=1, lwork=work, overwrite_a=1)
+    laplacian = np.asarray_chkfinite(_laplacian(weights, weights if overwrite else None))
+    diagonal, beside, factors = tridiagonalise(laplacian)
     values = eigh_tridiagonal(diagonal, beside, eigvals_only=True, lapack_driver="sterf")
-    return Spectrum(np.clip(values, 0.0, None), reduced, factors, diagonal, beside, count)
+    return Spectrum(np.clip(values, 0.0, None), laplacian.T, factors, diagonal, beside, count)
 
 
-def eigenvalues(weights: FloatArray) -> FloatArray:
-    """The eigenvalues of `spectrum`.
-
-    Args:
-        weights: float64 (n, n) affinity.
-
-    Returns:
-        float64 (n,), ascending.
-    """
-    return spectrum(weights).values
-
-
-def _laplacian(weights: FloatArray) -> FloatArray:
+def _laplacian(weights: FloatArray, out: FloatArray | None = None) -> FloatArray:
     degree = weights.sum(axis=1)
     inverse = np.divide(1.0, np.sqrt(degree), out=np.zeros_like(degree), where=degree > 0)
-    laplacian = inverse[:, None] * weights
+    laplacian = np.multiply(inverse[:, None], weights, out=out)
     laplacian *= inverse[None, :]
     np.negative(laplacian, out=laplacian)
     np.fill_diagonal(laplacian, 1.0 + np.diagonal(laplacian))
@@ -203,14 +190,12 @@ def cluster_qr(vectors: FloatArray) -> IntArray:
     return np.asarray(np.abs(vectors @ (left @ right)).argmax(axis=1), np.int64)
 
 
-def spectral_clusters(gram: FloatArray, k: int, *, known: Spectrum | None = None) -> Partition:
+def spectral_clusters(gram: FloatArray, k: int) -> Partition:
     """Clusters units into (at most) k clusters.
 
     Args:
         gram: float64 (n, n) feature Gram matrix.
         k: Number of clusters, 1..n.
-        known: The spectrum of the affinity of all units, where no two are duplicates and it has
-            been computed before.
 
     Returns:
         Labels 0..k'-1 without gaps, k' <= k (fewer where there are fewer distinct units), the
@@ -219,21 +204,26 @@ def spectral_clusters(gram: FloatArray, k: int, *, known: Spectrum | None = None
     cosines = cosine(gram)
     classes = clone_classes(cosines)
     first = np.unique(classes, return_index=True)[1]
+    if first.size == 1:
+        return Partition(np.zeros(classes.size, np.int64), 1, np.zeros(1), 1)
     if first.size < classes.size:
-        cosines, known = cosines[np.ix_(first, first)], None
-    inner, values, components = _distinct_clusters(cosines, k, known)
-    labels = np.unique(inner[classes], return_inverse=True)[1].astype(np.int64)
-    return Partition(
-        labels=labels, k=int(labels.max()) + 1, eigenvalues=values, components=components
-    )
+        cosines = cosines[np.ix_(first, first)]
+    part = clusters_of(spectrum(affinity(cosines), overwrite=True), k)
+    labels = np.unique(part.labels[classes], return_inverse=True)[1].astype(np.int64)
+    return replace(part, labels=labels, k=int(labels.max()) + 1)
 
 
-def _distinct_clusters(
-    cosines: FloatArray, k: int, known: Spectrum | None
-) -> tuple[IntArray, FloatArray, int]:
-    n = cosines.shape[0]
-    if n == 1:
-        return np.zeros(1, np.int64), np.zeros(1), 1
-    found = spectrum(affinity(cosines)) if known is None else known
+def clusters_of(found: Spectrum, k: int) -> Partition:
+    """Clusters units, no two of them duplicates, by the spectrum of their affinity.
+
+    Args:
+        found: The spectrum.
+        k: Number of clusters, 1..n.
+
+    Returns:
+        As `spectral_clusters`.
+    """
+    n = found.values.size
     labels = np.arange(n) if k >= n else cluster_qr(found.vectors(k))
-    return labels, found.values, found.components
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    return Partition(labels, int(labels.max()) + 1, found.values, found.components)

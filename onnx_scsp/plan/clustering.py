@@ -19,25 +19,30 @@ from onnx_scsp.partition import (
     Spectrum,
     affinity,
     clone_classes,
+    clusters_of,
     cosine,
-    eigenvalues,
     kmeans_rows,
     spectral_clusters,
     spectrum,
 )
 from onnx_scsp.plan.method import Pick, Ranking, Tools, nested, strongest_first
-from onnx_scsp.types import FloatArray, IntArray, Partition
+from onnx_scsp.types import BoolArray, FloatArray, IntArray, Partition
 from onnx_scsp.units import UnitTable
 
 # ---- one-per-cluster ------------------------------------------------------------------------
 
 
-def _distinct(table: UnitTable) -> tuple[IntArray, FloatArray]:
-    """Rows that are alive and no copy of an earlier row, and their cosines."""
-    cosines = cosine(table.features)
+def _distinct(table: UnitTable, cosines: FloatArray) -> tuple[IntArray, BoolArray]:
+    """Rows that are alive and no copy of an earlier row, and which rows are such copies."""
     first = np.unique(clone_classes(cosines), return_index=True)[1]
-    rows = np.sort(first[~table.dead[first]])
-    return rows, cosines if rows.size == len(cosines) else cosines[np.ix_(rows, rows)]
+    is_copy = np.ones(table.n_units, bool)
+    is_copy[first] = False
+    return np.sort(first[~table.dead[first]]), is_copy
+
+
+def _among(rows: IntArray, cosines: FloatArray) -> FloatArray:
+    """Cosines among some rows."""
+    return cosines if rows.size == len(cosines) else cosines[np.ix_(rows, rows)]
 
 
 def one_per_cluster_curve(table: UnitTable, _: Tools) -> FloatArray:
@@ -46,10 +51,12 @@ def one_per_cluster_curve(table: UnitTable, _: Tools) -> FloatArray:
     Every block's eigenvalues run from 0 to at most 2: adding the k-th cluster is worth
     (2 - eigenvalue_k), the same scale for every block, as in one Laplacian over the network.
     """
-    rows, cosines = _distinct(table)
+    cosines = cosine(table.features)
+    rows = _distinct(table, cosines)[0]
     worth = np.zeros(table.n_units)
     if rows.size:
-        values = eigenvalues(affinity(cosines)) if rows.size > 1 else np.zeros(1)
+        near = affinity(_among(rows, cosines)) if rows.size > 1 else None
+        values = np.zeros(1) if near is None else spectrum(near, overwrite=True).values
         worth[: rows.size] = np.clip(2.0 - values, 1e-9, None)
     return np.asarray(worth.sum() - np.concatenate([[0.0], np.cumsum(worth)]))
 
@@ -91,33 +98,31 @@ def _rank_clusters(table: UnitTable, tools: Tools) -> Ranking:
     A copy of a unit that is ranked before it complements nothing: it carries 0 and goes first.
     """
     n = table.n_units
-    part = _partition(table, tools)
     cosines = cosine(table.features)
+    rows, is_copy = _distinct(table, cosines)
+    part = _partition(table, rows, cosines, tools)
     value = tools.criterion(table)
     relevance = value / max(float(value.sum()), 1e-300)
     same = part.labels[:, None] == part.labels[None, :]
     others = np.maximum(n - same.sum(axis=1), 1)
-    is_copy = np.ones(n, bool)
-    is_copy[np.unique(clone_classes(cosines), return_index=True)[1]] = False
-    is_copy |= table.dead
     apart = np.abs(cosines, out=cosines)
     apart[same] = 0.0
     worth = relevance * (1.0 - apart.sum(axis=1) / others)
     worth[table.dead] = 0.0
+    is_copy |= table.dead
     score = np.array([worth[part.labels == label].mean() for label in range(part.k)])
     order = np.lexsort((np.arange(n), -worth, -score[part.labels], is_copy))
     return np.asarray(order, np.int64), np.where(is_copy, 0.0, table.energy)
 
 
-def _partition(table: UnitTable, tools: Tools) -> Partition:
+def _partition(table: UnitTable, rows: IntArray, cosines: FloatArray, tools: Tools) -> Partition:
     """The clusters; the spectrum that says how many there are also makes them, if it can."""
-    rows, cosines = _distinct(table)
     if rows.size < 4:
         return tools.cluster(table.features, max(1, int(rows.size)))
-    found = spectrum(affinity(cosines))
+    found = spectrum(affinity(_among(rows, cosines)), overwrite=True)
     k = _n_clusters(found)
     if rows.size == table.n_units and tools.cluster is spectral_clusters:
-        return spectral_clusters(table.features, k, known=found)
+        return clusters_of(found, k)
     return tools.cluster(table.features, k)
 
 

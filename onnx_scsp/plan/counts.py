@@ -15,6 +15,7 @@ from onnx_scsp.describe import Affinity, Criterion
 from onnx_scsp.errors import BudgetError, ConfigError
 from onnx_scsp.observe import Evidence
 from onnx_scsp.partition import Clusterer
+from onnx_scsp.plan.abreast import abreast
 from onnx_scsp.plan.absorb import Compensator
 from onnx_scsp.plan.allocate import by_budget, by_ratio, give_back, smallest
 from onnx_scsp.plan.cost import Costs, Pool, macs_model, make_pools, params_model
@@ -237,12 +238,11 @@ def _is_near(pool: Pool, ratio: float) -> bool:
 
 
 def _curves(task: Task, choice: Allocation, progress: Progress) -> list[FloatArray]:
-    curves = []
-    for done, lot in enumerate(choice.lots):
-        progress("measuring loss curves", done, len(choice.lots))
-        curves.append(_curve(lot, choice, task.tables, task.chosen))
-    progress("measuring loss curves", len(choice.lots), len(choice.lots))
-    return curves
+    return abreast(
+        lambda place: _curve(choice.lots[place], choice, task.tables, task.chosen),
+        [lot.size for lot in choice.lots],
+        partial(progress, "measuring loss curves"),
+    )
 
 
 def _curve(lot: Lot, choice: Allocation, tables: list[UnitTable], chosen: Chosen) -> FloatArray:

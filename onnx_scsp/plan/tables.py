@@ -1,23 +1,18 @@
-"""The unit tables of a whole model, with what is known beside the weights.
-
-Most of the work is products of large matrices, during which numpy lets other threads run: groups
-are described two at a time.
-"""
+"""The unit tables of a whole model, with what is known beside the weights."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from onnx_scsp.couple import Coupling
 from onnx_scsp.describe import unit_tables
 from onnx_scsp.observe import PoolEvidence
+from onnx_scsp.plan.abreast import abreast
 from onnx_scsp.plan.importance import check_importance
 from onnx_scsp.types import ChannelGroup, FloatArray
 from onnx_scsp.units import UnitTable
-
-_WORKERS = 2
 
 
 def describe(
@@ -56,16 +51,12 @@ def describe(
             scores,
         )
 
-    widest_first = sorted(range(len(groups)), key=lambda i: -groups[i].n_units)
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        # the widest takes longest: begun last, it would keep one thread waiting
-        pending = {i: pool.submit(described, groups[i]) for i in widest_first}
-        tables: list[UnitTable] = []
-        for i in range(len(groups)):
-            progress("describing groups", i, len(groups))
-            tables.extend(pending.pop(i).result())
-    progress("describing groups", len(groups), len(groups))
-    return tables
+    found = abreast(
+        lambda place: described(groups[place]),
+        [group.n_units for group in groups],
+        partial(progress, "describing groups"),
+    )
+    return [table for tables in found for table in tables]
 
 
 def with_activity(table: UnitTable, found: PoolEvidence | None) -> UnitTable:

@@ -8,6 +8,7 @@ operator that mixes channels shows small values no more than zeros.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,12 @@ import onnx
 from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.apart import Variant
-from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.model import Model, is_light
 from onnx_scsp.graph.session import random_feeds
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.proof.compare import Difference, difference, probes, running
 from onnx_scsp.proof.rewrite import masked_twin, permuted
-from onnx_scsp.types import AnyArray, Check, PrunePlan
+from onnx_scsp.types import AnyArray, ChannelGroup, Check, PrunePlan
 
 _HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _AMPLIFIED = 5.0
@@ -66,8 +67,52 @@ class _Outcome:
     steady: bool
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What the oracles say of the original alone: it needs no result.
+
+    Attributes:
+        batches: Inputs, with the original's outputs.
+        moved: What its outputs became when units were permuted, batch by batch.
+    """
+
+    batches: list[_Batch]
+    moved: list[_Outcome]
+
+
+def reference(
+    a: Model,
+    groups: tuple[ChannelGroup, ...],
+    specs: tuple[InputSpec, ...],
+    config: VerifyConfig,
+    threads: int,
+) -> Reference:
+    """Runs the original, and the original with permuted units.
+
+    Args:
+        a: The original.
+        groups: Groups of its plan.
+        specs: Inputs with concrete shapes.
+        config: Tolerances and seeds.
+        threads: Runtime threads.
+
+    Raises:
+        ModelError: One of them does not run.
+    """
+    opened = _opener(a, threads)
+    batches = _batches(opened, a, specs, config.seed, _limit(a, config))
+    dense = [batch.dense for batch in batches]
+    moved = _compare(opened, partial(permuted, a, groups, config.seed), a, batches, lambda: dense)
+    return Reference(batches, moved)
+
+
 def check_oracles(
-    a: Model, b: Model, plan: PrunePlan, specs: tuple[InputSpec, ...], config: VerifyConfig
+    a: Model,
+    b: Model,
+    plan: PrunePlan,
+    specs: tuple[InputSpec, ...],
+    config: VerifyConfig,
+    known: Callable[[], Reference] | None = None,
 ) -> list[Check]:
     """Masked twin and permutation.
 
@@ -77,24 +122,40 @@ def check_oracles(
         plan: The plan that led from a to b.
         specs: Inputs with concrete shapes.
         config: Tolerances and seeds.
+        known: What `reference` gives for them, where that is on its way.
 
     Returns:
         One check per oracle, with the figures of its worst batch.
     """
-    limit = config.half_tolerance if _is_half(a) else config.tolerance
-    opened: Opener = partial(running, inner=probes(a.proto), threads=config.threads)
+    threads = half_of(config) if is_light(a) else config.threads
+    opened = _opener(a, threads)
     try:
-        batches = _batches(opened, a, specs, config.seed, limit)
-        pruned = _outputs(opened, b, batches)
-        masked = _compare(opened, partial(masked_twin, a, plan, loud=True), a, batches, pruned)
-        dense = [batch.dense for batch in batches]
-        moved = _compare(opened, partial(permuted, a, plan, config.seed), a, batches, dense)
+        found = known() if known else reference(a, plan.groups, specs, config, config.threads)
+        with ThreadPoolExecutor(1) as pool:
+            pruned = pool.submit(_outputs, opened, b, found.batches)
+            if not is_light(a):
+                pruned.exception()  # one after the other: each holds the weights once more
+            twin = partial(masked_twin, a, plan, loud=True)
+            masked = _compare(opened, twin, a, found.batches, pruned.result)
     except ModelError as error:
         return [Check("masked twin", False, detail=str(error))]
     return [
         _verdict("masked twin", masked, "removal equals masking"),
-        _verdict("permutation", moved, "coupled channels are complete"),
+        _verdict("permutation", found.moved, "coupled channels are complete"),
     ]
+
+
+def half_of(config: VerifyConfig) -> int:
+    """Threads of one of two sessions that run side by side."""
+    return max(1, config.threads // 2)
+
+
+def _opener(a: Model, threads: int) -> Opener:
+    return partial(running, inner=probes(a.proto), threads=threads)
+
+
+def _limit(a: Model, config: VerifyConfig) -> float:
+    return config.half_tolerance if _is_half(a) else config.tolerance
 
 
 def _compare(
@@ -102,15 +163,17 @@ def _compare(
     make: Maker,
     model: Model,
     batches: list[_Batch],
-    others: list[Mapping[str, AnyArray]],
+    others: Callable[[], list[Mapping[str, AnyArray]]],
 ) -> list[_Outcome]:
     """A variant against the outputs that it should have, batch by batch."""
     with opened(make, model) as run:
-        return [_outcome(run, batch, other) for batch, other in zip(batches, others, strict=True)]
+        outputs = [run(batch.feeds) for batch in batches]
+        return [_outcome(run, *three) for three in zip(batches, outputs, others(), strict=True)]
 
 
-def _outcome(run: Run, batch: _Batch, other: Mapping[str, AnyArray]) -> _Outcome:
-    outputs = run(batch.feeds)
+def _outcome(
+    run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], other: Mapping[str, AnyArray]
+) -> _Outcome:
     found = difference(outputs, other)
     passed = found.shapes_agree and found.finite and found.largest <= batch.limit
     steady = passed or _is_steady(run, batch, outputs, found)

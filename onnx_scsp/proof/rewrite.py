@@ -61,27 +61,28 @@ def masked_twin(model: Model, plan: PrunePlan, *, loud: bool = False) -> Variant
     return twin
 
 
-def permuted(model: Model, plan: PrunePlan, seed: int) -> Variant:
+def permuted(model: Model, groups: tuple[ChannelGroup, ...], seed: int) -> Variant:
     """The original with interchangeable units of every group permuted in all its members.
 
     Args:
         model: The original.
-        plan: Any plan of the model (its members matter, not its cuts).
+        groups: Groups of any plan of the model.
         seed: Seed of the permutations.
 
     Returns:
         A variant that has to compute what the original computes.
     """
     rng = np.random.default_rng(seed)
-    orders = {group.id: _shuffle(group.profile, rng) for group in plan.groups}
+    orders = {group.id: _shuffle(group.profile, rng) for group in groups}
 
     def permute(array: AnyArray, member: Member, group: ChannelGroup) -> AnyArray:
         return np.take(array, _source_places(member.units, orders[group.id]), axis=member.axis)
 
-    variant = _rewrite(model, ((g, m) for g in plan.groups for m in g.members), permute)
-    keep_neighbours(
-        variant.proto, model, plan, lambda g, units: _source_places(units, orders[g.id])
-    )
+    def source(group: ChannelGroup, units: IntArray) -> IntArray:
+        return _source_places(units, orders[group.id])
+
+    variant = _rewrite(model, ((g, m) for g in groups for m in g.members), permute)
+    keep_neighbours(variant.proto, model, groups, source)
     return variant
 
 

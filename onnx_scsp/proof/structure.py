@@ -79,66 +79,45 @@ class Runs:
     outputs: tuple[dict[str, AnyArray], ...] = ()
 
 
-def check_runs(
-    a: Model, b: Model, specs: tuple[InputSpec, ...], seed: int, threads: int, look: Look | None
-) -> Runs:
-    """The result runs where the original does, with equal output shapes and finite outputs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Original:
+    """What was seen of the original in the runtime.
 
-    One session for each model, one after the other: two would hold the weights of both. An original
-    that says it takes any batch and fails at 2 (another input's size goes with a batch of 1, say)
-    is compared at 1 alone.
+    Attributes:
+        batches: Sizes of the batches that it took, None for the one size of the file.
+        outputs: Its outputs for each of them, of random inputs.
+        looked: Its outputs that are compared further.
+    """
+
+    batches: tuple[int | None, ...]
+    outputs: tuple[dict[str, AnyArray], ...]
+    looked: dict[str, AnyArray]
+
+
+def run_original(
+    a: Model, specs: tuple[InputSpec, ...], seed: int, threads: int, look: Look | None
+) -> Original:
+    """Runs the original as it is.
+
+    One that says it takes any batch and fails at 2 (another input's size goes with a batch of 1,
+    say) is seen at 1 alone.
 
     Args:
         a: The original.
-        b: The result.
         specs: Inputs with concrete shapes.
         seed: Of their values.
         threads: Runtime threads.
-        look: What to do with the open sessions for the outputs that are compared further; where
+        look: What to do with the open session for the outputs that are compared further; where
             None, those of the larger batch are.
 
-    Returns:
-        The checks, and those outputs.
-
     Raises:
-        ModelError: The original itself does not run, so that nothing can be proved.
+        ModelError: It does not run, so that nothing can be proved.
     """
     assert a.path is not None
-    assert b.path is not None
     dynamic = any(spec.dynamic and spec.dynamic[0] for spec in specs)
     batches: list[int | None] = [1, 2] if dynamic else [None]
-    expected, first = _run_original(a.path, specs, batches, seed, threads, look)
-    batches = batches[: len(expected)]
-    shapes, finite = True, True
     try:
-        session = open_session(b.path, threads=threads)
-        for batch, outputs in zip(batches, expected, strict=True):
-            second = run_session(session, random_feeds(specs, seed, batch))
-            found = difference(outputs, second)
-            shapes &= found.shapes_agree
-            finite &= found.finite
-    except ModelError as error:
-        return Runs((Check("runtime", False, detail=str(error)),))
-    sizes = f"batch {' and '.join(map(str, batches))}" if dynamic else "the fixed batch"
-    checks = (
-        Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
-        Check("finite", finite, detail="no NaN or infinity where the original has none"),
-    )
-    if not (shapes and finite):
-        return Runs(checks)
-    return Runs(checks, (first, second if look is None else look(session)))
-
-
-def _run_original(
-    path: Path,
-    specs: tuple[InputSpec, ...],
-    batches: list[int | None],
-    seed: int,
-    threads: int,
-    look: Look | None,
-) -> tuple[list[dict[str, AnyArray]], dict[str, AnyArray]]:
-    try:
-        session = open_session(path, threads=threads)
+        session = open_session(a.path, threads=threads)
         outputs = [run_session(session, random_feeds(specs, seed, batches[0]))]
     except ModelError as error:
         raise ModelError(
@@ -147,4 +126,48 @@ def _run_original(
         ) from error
     with suppress(ModelError):  # what the original does not take is not asked of the result
         outputs += [run_session(session, random_feeds(specs, seed, b)) for b in batches[1:]]
-    return outputs, outputs[-1] if look is None else look(session)
+    looked = outputs[-1] if look is None else look(session)
+    return Original(tuple(batches[: len(outputs)]), tuple(outputs), looked)
+
+
+def check_runs(
+    a: Original,
+    b: Model,
+    specs: tuple[InputSpec, ...],
+    seed: int,
+    threads: int,
+    look: Look | None,
+) -> Runs:
+    """The result runs where the original does, with equal output shapes and finite outputs.
+
+    Args:
+        a: What was seen of the original. (Its session is gone: two would hold the weights of both.)
+        b: The result.
+        specs: Inputs with concrete shapes.
+        seed: Of their values.
+        threads: Runtime threads.
+        look: As for the original.
+
+    Returns:
+        The checks, and the outputs that are compared further.
+    """
+    assert b.path is not None
+    shapes, finite = True, True
+    try:
+        session = open_session(b.path, threads=threads)
+        for batch, outputs in zip(a.batches, a.outputs, strict=True):
+            second = run_session(session, random_feeds(specs, seed, batch))
+            found = difference(outputs, second)
+            shapes &= found.shapes_agree
+            finite &= found.finite
+    except ModelError as error:
+        return Runs((Check("runtime", False, detail=str(error)),))
+    fixed = a.batches[0] is None
+    sizes = "the fixed batch" if fixed else f"batch {' and '.join(map(str, a.batches))}"
+    checks = (
+        Check("runtime", shapes, detail=f"onnxruntime, {sizes}, equal output shapes"),
+        Check("finite", finite, detail="no NaN or infinity where the original has none"),
+    )
+    if not (shapes and finite):
+        return Runs(checks)
+    return Runs(checks, (a.looked, second if look is None else look(session)))

@@ -43,7 +43,7 @@ def zero_reductions(twin: onnx.ModelProto, model: Model, plan: PrunePlan) -> Non
 def keep_neighbours(
     variant: onnx.ModelProto,
     model: Model,
-    plan: PrunePlan,
+    groups: tuple[ChannelGroup, ...],
     source: Callable[[ChannelGroup, IntArray], IntArray],
 ) -> None:
     """Lets windows over channels see these in their old order, and permutes what they make.
@@ -53,13 +53,13 @@ def keep_neighbours(
     Args:
         variant: The original with its units permuted.
         model: The original.
-        plan: The plan.
+        groups: The groups.
         source: (Group, units of an axis' entries) -> for each entry the one that moved there.
     """
     nodes = view(model.proto).nodes
     order: dict[str, IntArray] = {}
     axes: dict[str, int] = {}
-    for group in plan.groups:
+    for group in groups:
         for reduction in group.reductions:
             node = nodes[reduction.at[0]]
             if slack(node.proto, reduction.axis) is not None:

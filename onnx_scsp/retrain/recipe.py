@@ -18,11 +18,12 @@ from onnx_scsp.errors import ConfigError
 from onnx_scsp.figures import Clock
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.save import check_outputs
 from onnx_scsp.graph.save import save as save_proto
 from onnx_scsp.graph.view import view
 from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
-from onnx_scsp.pipeline import check_outputs, planned_macs, prune
+from onnx_scsp.pipeline import planned_macs, prune
 from onnx_scsp.plan import read_plan
 from onnx_scsp.retrain.back import write_back
 from onnx_scsp.retrain.checkpoint import Checkpoint

@@ -14,12 +14,13 @@ from onnx_scsp.couple import Coupling, find_coupling
 from onnx_scsp.errors import ConfigError
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.save import check_outputs
 from onnx_scsp.graph.session import CPU
 from onnx_scsp.measure.compare import Compare, Comparison, comparer
 from onnx_scsp.measure.layers import layer_times
 from onnx_scsp.measure.store import find_table, machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
-from onnx_scsp.pipeline import check_outputs, prune
+from onnx_scsp.pipeline import prune
 from onnx_scsp.plan import Choices
 from onnx_scsp.plan.counts import Progress
 from onnx_scsp.replan import Replanner

@@ -17,9 +17,10 @@ from onnx_scsp.errors import ConfigError
 from onnx_scsp.evaluate import Predictor, divergence, evaluate
 from onnx_scsp.graph.load import load
 from onnx_scsp.graph.model import Model
+from onnx_scsp.graph.save import check_outputs
 from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
-from onnx_scsp.pipeline import Gate, check_outputs, prune
+from onnx_scsp.pipeline import Gate, prune
 from onnx_scsp.plan import Choices
 from onnx_scsp.plan.counts import Progress
 from onnx_scsp.results import PruneResult

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import SpectralClustering
 from sklearn.cluster._spectral import cluster_qr as reference_qr
 from sklearn.metrics import adjusted_rand_score
@@ -14,11 +12,11 @@ from sklearn.metrics import adjusted_rand_score
 from onnx_scsp.partition import (
     affinity,
     clone_classes,
+    clusters_of,
     cosine,
-    eigenvalues,
     spectral_clusters,
 )
-from onnx_scsp.partition.spectral import _components, _laplacian, cluster_qr, spectrum
+from onnx_scsp.partition.spectral import _laplacian, cluster_qr, spectrum
 
 Array = NDArray[np.float64]
 
@@ -211,11 +209,6 @@ def test_eigenvalues_ascend_from_zero_to_at_most_two() -> None:
     assert values[-1] <= 2.0 + 1e-12
 
 
-def test_eigenvalues_alone_are_those_of_the_spectrum() -> None:
-    weights = affinity(cosine(gram(np.random.default_rng(0).standard_normal((30, 5)))))
-    np.testing.assert_allclose(eigenvalues(weights), spectrum(weights).values, atol=1e-12)
-
-
 def test_components_count_far_apart_clusters() -> None:
     rows, _ = planted((10, 10, 10), noise=1e-4)
     assert spectral_clusters(gram(rows), 3).components == 3
@@ -283,25 +276,17 @@ def test_vectors_of_a_repeated_eigenvalue_span_its_space() -> None:
     np.testing.assert_allclose(vectors @ vectors.T, indicators @ indicators.T, atol=1e-12)
 
 
-def test_a_known_spectrum_changes_no_label() -> None:
+def test_clusters_of_a_spectrum_are_those_of_its_gram_matrix() -> None:
     rows, _ = planted((12, 9, 20), noise=0.3)
-    known = spectrum(affinity(cosine(gram(rows))))
-    with_it = spectral_clusters(gram(rows), 3, known=known)
-    assert np.array_equal(with_it.labels, spectral_clusters(gram(rows), 3).labels)
+    known = clusters_of(spectrum(affinity(cosine(gram(rows)))), 3)
+    found = spectral_clusters(gram(rows), 3)
+    assert np.array_equal(known.labels, found.labels)
+    assert (known.k, known.components) == (found.k, found.components)
 
 
-def test_a_known_spectrum_of_all_units_is_left_aside_where_some_are_copies() -> None:
-    rows, _ = planted((12, 9, 20), noise=0.3)
-    rows[1] = rows[0]
-    wrong = spectrum(affinity(np.eye(len(rows))))
-    found = spectral_clusters(gram(rows), 3, known=wrong)
-    assert np.array_equal(found.labels, spectral_clusters(gram(rows), 3).labels)
-
-
-def test_components_are_those_that_scipy_finds() -> None:
-    rng = np.random.default_rng(0)
-    for n in (1, 5, 40):
-        adjacent = rng.random((n, n)) < 1.2 / n
-        count, labels = connected_components(csr_matrix(adjacent), directed=False)
-        assert _components(adjacent)[0] == count
-        assert np.array_equal(_components(adjacent)[1], labels)
+def test_an_affinity_that_nobody_needs_gives_the_same_spectrum() -> None:
+    weights = affinity(cosine(gram(np.random.default_rng(0).standard_normal((70, 5)))))
+    kept = spectrum(weights)
+    spoilt = spectrum(weights.copy(), overwrite=True)
+    assert np.array_equal(kept.values, spoilt.values)
+    assert np.array_equal(kept.vectors(5), spoilt.vectors(5))

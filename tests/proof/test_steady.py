@@ -29,7 +29,7 @@ def counting(feeds: oracles.Feeds) -> dict[str, AnyArray]:
 
 
 def outcome(run: oracles.Run, other: AnyArray) -> oracles._Outcome:
-    return oracles._outcome(run, BATCH, {"y": other})
+    return oracles._outcome(run, BATCH, run(FEEDS), {"y": other})
 
 
 def test_equal_outputs_pass_and_show_it() -> None:
