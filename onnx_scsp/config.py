@@ -44,8 +44,8 @@ class PruneConfig:
             prefers counts at which the runtime is fast, by the machine table.
         spend_by: What a step is charged with when steps compete for a budget in MACs or parameters:
             `budget` (what the budget counts), `time` (milliseconds, estimated by the machine table)
-            or `both`, half and half. The budget that is met stays the one that was named. `auto` is
-            `both` for MACs with `align` = `auto`, else `budget`.
+            or `both`, a fifth and four fifths. The budget that is met stays the one that was named.
+            `auto` is `both` for MACs with `align` = `auto`, else `budget`.
         min_share: No group keeps less than this share of its units.
         clusterer: A name of the clusterer table (`onnx_scsp.partition.CLUSTERERS`).
         criterion: A name of the criterion table (`onnx_scsp.describe.CRITERIA`): which unit of a

@@ -94,7 +94,8 @@ def _measure(chosen: argparse.Namespace, stages: tuple[str, ...], picked: list[V
     nets = [net for net in NETWORKS if not names or {net.name, net.label} & set(names)]
     for net in nets:
         if {"prune", "time"} & set(stages) and bench.export(net):
-            for variant in picked:  # what is there is kept, so before timing this is a look
+            # what is there is kept, so before timing this is a look; rivals' MACs may be budgets
+            for variant in sorted(picked, key=lambda variant: bool(variant.like)):
                 bench.prune(net, variant)
     for net in nets:
         if "time" in stages and bench.dense(net).exists():

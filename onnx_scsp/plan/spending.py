@@ -6,7 +6,7 @@ than one that a single convolution reads. Damage is therefore weighed against
 
     price(k) = (1 - s) cost(k) / cost(all) + s ms(k) / ms(all)
 
-with s = 0 (`budget`), 1/2 (`both`), 1 (`time`). Whether the budget is met, cost alone decides.
+with s = 0 (`budget`), 4/5 (`both`), 1 (`time`). Whether the budget is met, cost alone decides.
 
     ms(k) = sum_layer (rate(kind) MACs(k) + rate_weight weights(k)) + sum_pass rate_value values(k)
 
@@ -32,7 +32,7 @@ from onnx_scsp.plan.widths import layer_kinds
 from onnx_scsp.timing import MachineTable, rates
 from onnx_scsp.types import FloatArray, IntArray
 
-SHARES: Mapping[str, float] = MappingProxyType({BUDGET: 0.0, BOTH: 0.5, TIME: 1.0})
+SHARES: Mapping[str, float] = MappingProxyType({BUDGET: 0.0, BOTH: 0.8, TIME: 1.0})
 """Name of a way to spend -> share of the time in a step's price."""
 _NO_PASS = frozenset(
     (

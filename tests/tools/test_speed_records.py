@@ -17,7 +17,7 @@ from tools.coverage.catalog import Network  # noqa: E402
 from tools.coverage.ours import count  # noqa: E402
 from tools.records import append  # noqa: E402
 from tools.speed import cost, driver  # noqa: E402
-from tools.speed.catalog import AGAIN, DENSE, variants  # noqa: E402
+from tools.speed.catalog import AGAIN, DENSE, NETWORKS, variants  # noqa: E402
 from tools.speed.figures import against, best_rival, floor, ratio  # noqa: E402
 from tools.speed.grown import write  # noqa: E402
 from tools.speed.page import render  # noqa: E402
@@ -80,6 +80,24 @@ def test_ours_is_judged_beyond_noise(rival: float, verdict: str):
     compared = against(entry, tp)
     assert compared is not None
     assert compared[0] == verdict
+
+
+def test_the_fastest_rival_is_met_at_its_own_macs_where_that_was_made():
+    entry = timed("resnet18", 1, ours=5.3, ours_tp_16=5.0, tp_16=5.0, tp=7.0)
+    row = next(line for line in render(known(entry), EVERY).splitlines() if "| 12." in line)
+    assert "alike (Torch-Pruning, round_to 16)" in row
+    del entry["rounds_ms"]["ours-tp-16"]
+    row = next(line for line in render(known(entry), EVERY).splitlines() if "| 12." in line)
+    assert "slower (Torch-Pruning, round_to 16)" in row
+
+
+def test_a_budget_is_half_or_what_a_rival_has_left(tmp_path):
+    bench = driver.Bench.__new__(driver.Bench)
+    bench.records = known(record("prune", "resnet18", "tp-16", macs_left=0.49478))
+    budgets = {variant.name: bench.budget(NETWORKS[0], variant) for variant in EVERY}
+    assert budgets["ours"] == budgets["tp-8"] == 0.5
+    assert budgets["ours-tp-16"] == 0.4947
+    assert bench.budget(NETWORKS[1], next(v for v in EVERY if v.like)) is None
 
 
 def test_the_page_says_what_was_measured_what_not_and_what_failed():

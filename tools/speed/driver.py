@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,18 @@ class Bench:
     def pruned(self, net: Network, variant: Variant) -> Path:
         """A pruned file's place; its name changes with whatever could change the file."""
         parts = {"ours": ("code",), "tp": ("torch", "torch-pruning"), "onnxsim": ("onnxsim",)}
-        words = [variant.tool, *variant.arguments, f"{BUDGET:g}"]
+        words = [variant.tool, *variant.arguments, f"{self.budget(net, variant) or BUDGET:g}"]
         words += [self.versions[name] for name in parts[variant.tool]]
         words.append(hashlib.sha256(self.dense(net).read_bytes()).hexdigest())
         digest = hashlib.sha256("\n".join(words).encode()).hexdigest()[:10]
         return self.folder / "pruned" / net.label / f"{variant.name}-{digest}.onnx"
+
+    def budget(self, net: Network, variant: Variant) -> float | None:
+        """Share of the MACs that may remain; None where the rival that says it has no result."""
+        if not variant.like:
+            return BUDGET
+        share = self.records.get(("prune", net.label, variant.like), {}).get("macs_left")
+        return None if share is None else floor(share * 1e4) / 1e4
 
     def export(self, net: Network) -> bool:
         """Makes sure that a network's file is there."""
@@ -86,6 +94,9 @@ class Bench:
 
     def prune(self, net: Network, variant: Variant) -> None:
         """Makes sure that a pruned file is there, unless it is known to fail."""
+        budget = self.budget(net, variant)
+        if budget is None:
+            return
         path = self.pruned(net, variant)
         known = self.records.get(("prune", net.label, variant.name))
         same = known is not None and known.get("file") == path.name
@@ -97,7 +108,7 @@ class Bench:
             "network": asdict(net),
             "variant": asdict(variant),
             "dense": str(self.dense(net)),
-            "budget": BUDGET,
+            "budget": budget,
             "file": str(path),
         }
         found = self._run("prune", net, variant.name, task)

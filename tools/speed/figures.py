@@ -57,9 +57,9 @@ def best_rival(record: Record, chosen: Sequence[Variant]) -> tuple[Variant, Rati
     return min(found, key=lambda pair: pair[1].value, default=None)
 
 
-def against(record: Record, rival: Variant) -> tuple[str, Ratio] | None:
+def against(record: Record, rival: Variant, ours: str = OURS) -> tuple[str, Ratio] | None:
     """Ours relative to a rival: `faster`, `slower` or `alike`, beyond noise, and the ratio."""
-    found = ratio(record, OURS, rival.name)
+    found = ratio(record, ours, rival.name)
     if found is None:
         return None
     noise = floor(record)
