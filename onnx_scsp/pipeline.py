@@ -23,7 +23,7 @@ from onnx_scsp.measure.store import machine_for
 from onnx_scsp.ops import RULES, RuleTable, approximating
 from onnx_scsp.plan import Choices, plan_cuts, plan_to_json
 from onnx_scsp.plan.counts import Progress
-from onnx_scsp.proof import look_ahead, verify_files
+from onnx_scsp.proof import look_ahead, look_further, verify_files
 from onnx_scsp.results import PrunedModel, PruneResult, require_passed
 from onnx_scsp.surgery import operate
 from onnx_scsp.surgery.cut import kept_units
@@ -323,6 +323,8 @@ def prune(
         if verified and inputs is None and is_light(source):
             ahead = look_ahead(source, coupling.map.groups, checking, data)
         plan = _plan(coupling, config, inputs, choices, cache, machine, checking.threads, progress)
+    if ahead is not None:
+        ahead = look_further(ahead, source, plan)
     clock.lap("plan")
     pruned = carry_out(coupling, rules, plan, inputs, same_graph, checking.threads, progress)
     plan = pruned.plan

@@ -13,20 +13,10 @@ from pathlib import Path
 import onnx
 
 from onnx_scsp.graph.constants import tensor_array
-from onnx_scsp.graph.fields import fill, merge_but, require_type
+from onnx_scsp.graph.fields import LARGE_BYTES, PLAIN_TYPES, fill, merge_but, require_type
 from onnx_scsp.graph.load import tensors_of
 from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray
-
-_APART_BYTES = 1 << 12
-"""Smaller ones may be shapes, which the runtime wants to see while it reads the graph."""
-_TAKEN = frozenset(
-    onnx.TensorProto.DataType.Value(name)
-    for name in (
-        "FLOAT DOUBLE FLOAT16 BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64"
-    ).split()
-)
-"""Element types that the runtime takes from numpy."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +84,7 @@ def put(variant: Variant, tensor: onnx.TensorProto, array: AnyArray) -> None:
 
 
 def _lies_apart(elem_type: int, size_bytes: int) -> bool:
-    return elem_type in _TAKEN and size_bytes >= _APART_BYTES
+    return elem_type in PLAIN_TYPES and size_bytes >= LARGE_BYTES
 
 
 def _hollow(tensor: onnx.TensorProto, elem_type: int, dims: Iterable[int]) -> None:

@@ -13,11 +13,20 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from onnx import helper, numpy_helper
 
 from onnx_scsp.errors import InternalError
-from onnx_scsp.graph.model import external_entries, is_external
+from onnx_scsp.graph.model import byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray
 
 _PLAIN = frozenset("efdbBhHiIlLqQ?")
 """Type characters of the numbers that ONNX stores as numpy does."""
+PLAIN_TYPES = frozenset(
+    onnx.TensorProto.DataType.Value(name)
+    for name in (
+        "FLOAT DOUBLE FLOAT16 BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64"
+    ).split()
+)
+"""The element types of those numbers; the runtime takes them from numpy."""
+LARGE_BYTES = 1 << 12
+"""Smaller values may be shapes, which whoever reads a graph wants to see."""
 _VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 """Fields that hold a tensor's numbers."""
 
@@ -50,6 +59,35 @@ def copy_without(proto: onnx.ModelProto, names: Collection[str]) -> onnx.ModelPr
         left_out = _VALUES if tensor.name in names else ()
         merge_but(copy.graph.initializer.add(), tensor, *left_out)
     return copy
+
+
+def outline(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a model in which large initializers that are stored as they should be are empty.
+
+    Those are of plain numbers, all of them in `raw_data`, and as many as the shape says.
+    """
+    copy = onnx.ModelProto()
+    merge_but(copy, proto, "graph")
+    merge_but(copy.graph, proto.graph, "initializer")
+    for tensor in proto.graph.initializer:
+        own = copy.graph.initializer.add()
+        if not _is_plain(tensor):
+            own.CopyFrom(tensor)
+            continue
+        merge_but(own, tensor, "raw_data", "dims")
+        own.dims.append(0)
+    return copy
+
+
+def _is_plain(tensor: onnx.TensorProto) -> bool:
+    size_bytes = byte_count(tensor)
+    return (
+        size_bytes >= LARGE_BYTES
+        and tensor.data_type in PLAIN_TYPES
+        and all(size >= 0 for size in tensor.dims)
+        and len(tensor.raw_data) == size_bytes
+        and not any(len(getattr(tensor, field)) for field in _VALUES[1:])
+    )
 
 
 def all_names(graph: onnx.GraphProto) -> set[str]:

@@ -7,19 +7,36 @@ in the file is executed.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from onnx_scsp.errors import ModelError
+from onnx_scsp.graph.fields import outline
 from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.graph.view import view
 
 _CHUNK_BYTES = 1 << 22
+_FIELDS = MappingProxyType(
+    {
+        onnx.TensorProto.DataType.Value(name): field
+        for field, names in (
+            ("float_data", "FLOAT"),
+            ("double_data", "DOUBLE"),
+            ("int64_data", "INT64"),
+            ("uint64_data", "UINT32 UINT64"),
+            ("int32_data", "BOOL FLOAT16 BFLOAT16 INT8 INT16 INT32 UINT8 UINT16"),
+        )
+        for name in names.split()
+    }
+)
+"""Element type -> the field that holds its values, one entry each, where they are no bytes."""
 
 
 def load(path: str | os.PathLike[str], *, checked: bool = True) -> Model:
@@ -41,7 +58,9 @@ def load(path: str | os.PathLike[str], *, checked: bool = True) -> Model:
     _check_names(proto, file)
     external = _external_files(proto, file)
     if checked:
-        _check(file)
+        _check(file if external else outline(proto).SerializeToString(), file)
+    for tensor in tensors_of(proto):
+        _check_size(tensor, file)
     for location in sorted(external):
         digest.update(_file_digest(file.parent / location).digest())
     return Model(
@@ -83,6 +102,23 @@ def _require_file(file: Path) -> None:
         raise ModelError(f"{file} cannot be read: {error.strerror}") from error
 
 
+def _check_size(tensor: onnx.TensorProto, file: Path) -> None:
+    """Not every version of the checker counts the values."""
+    field = _FIELDS.get(tensor.data_type, "")
+    if is_external(tensor):
+        return  # see `_check_extent`
+    if tensor.HasField("raw_data"):
+        held, needed, unit = len(tensor.raw_data), byte_count(tensor), "bytes"
+    elif field:
+        held, needed, unit = len(getattr(tensor, field)), math.prod(tensor.dims), "values"
+    else:
+        return
+    if held != needed:
+        raise ModelError(
+            f"{file}: tensor '{tensor.name}' holds {held} {unit}, its shape and type need {needed}"
+        )
+
+
 def _parse(file: Path) -> tuple[onnx.ModelProto, hashlib._Hash]:
     """The model, and the hash of its file, which another thread finds meanwhile."""
     proto = onnx.ModelProto()
@@ -116,9 +152,10 @@ def _check_names(proto: onnx.ModelProto, file: Path) -> None:
         raise ModelError(f"{file} is not a valid ONNX model: a name in it is not UTF-8 text")
 
 
-def _check(file: Path) -> None:
+def _check(content: Path | bytes, file: Path) -> None:
+    """The ONNX checker; it has to find data files beside a model that has some."""
     try:
-        onnx.checker.check_model(str(file))
+        onnx.checker.check_model(content if isinstance(content, bytes) else str(content))
     except Exception as error:  # the checker raises several unrelated types
         sentence = " ".join(str(error).split())[:300]
         raise ModelError(f"{file} fails the ONNX checker: {sentence}") from error

@@ -12,6 +12,7 @@ import onnx
 _BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}
 """Bits per element of the types whose names do not say them."""
 _LIGHT_BYTES = 1 << 28
+"""Up to which size of the weights a model is held in memory more than once at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

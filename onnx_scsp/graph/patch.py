@@ -33,6 +33,7 @@ from onnx_scsp.graph.model import Model
 from onnx_scsp.types import AnyArray, BoolArray, IntArray
 
 Fill = Callable[[onnx.TensorProto, AnyArray], None]
+"""Gives an initializer its new values."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

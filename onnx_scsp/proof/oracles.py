@@ -8,7 +8,7 @@ operator that mixes channels shows small values no more than zeros.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ import onnx
 from onnx_scsp.config import VerifyConfig
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.apart import Variant
-from onnx_scsp.graph.model import Model, is_light
+from onnx_scsp.graph.model import Model
 from onnx_scsp.graph.session import random_feeds
 from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.proof.compare import Difference, difference, probes, running
@@ -42,6 +42,7 @@ _MOST_RELAXED = 100.0
 """However sensitive a network is, a larger difference is no rounding."""
 
 Feeds = Mapping[str, AnyArray]
+Outputs = Mapping[str, AnyArray]
 Run = Callable[[Feeds], dict[str, AnyArray]]
 Maker = Callable[[], Variant]
 Opener = Callable[[Maker | None, Model], AbstractContextManager[Run]]
@@ -52,7 +53,7 @@ class _Batch:
     """Inputs, the original's outputs, what rounding may do to them, and what is allowed."""
 
     feeds: Feeds
-    dense: Mapping[str, AnyArray]
+    dense: Outputs
     noise: float
     limit: float
 
@@ -80,6 +81,19 @@ class Reference:
     moved: list[_Outcome]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What was begun before there was a result.
+
+    Attributes:
+        reference: What `reference` gives for the original and the plan's groups.
+        twin: What `run_twin` gives for them.
+    """
+
+    reference: Future[Reference]
+    twin: Future[list[Outputs]]
+
+
 def reference(
     a: Model,
     groups: tuple[ChannelGroup, ...],
@@ -101,9 +115,25 @@ def reference(
     """
     opened = _opener(a, threads)
     batches = _batches(opened, a, specs, config.seed, _limit(a, config))
+    other = partial(permuted, a, groups, config.seed)
+    outputs = _outputs(opened, other, a, batches)
     dense = [batch.dense for batch in batches]
-    moved = _compare(opened, partial(permuted, a, groups, config.seed), a, batches, lambda: dense)
-    return Reference(batches, moved)
+    return Reference(batches, _compare(opened, other, a, batches, outputs, dense))
+
+
+def run_twin(a: Model, plan: PrunePlan, batches: list[_Batch], threads: int) -> list[Outputs]:
+    """Runs the masked twin.
+
+    Args:
+        a: The original.
+        plan: Its plan.
+        batches: Those of the reference.
+        threads: Runtime threads.
+
+    Raises:
+        ModelError: It does not run.
+    """
+    return _outputs(_opener(a, threads), partial(masked_twin, a, plan, loud=True), a, batches)
 
 
 def check_oracles(
@@ -112,7 +142,7 @@ def check_oracles(
     plan: PrunePlan,
     specs: tuple[InputSpec, ...],
     config: VerifyConfig,
-    known: Callable[[], Reference] | None = None,
+    known: Known | None = None,
 ) -> list[Check]:
     """Masked twin and permutation.
 
@@ -122,32 +152,35 @@ def check_oracles(
         plan: The plan that led from a to b.
         specs: Inputs with concrete shapes.
         config: Tolerances and seeds.
-        known: What `reference` gives for them, where that is on its way.
+        known: What is on its way.
 
     Returns:
         One check per oracle, with the figures of its worst batch.
     """
-    threads = half_of(config) if is_light(a) else config.threads
-    opened = _opener(a, threads)
     try:
-        found = known() if known else reference(a, plan.groups, specs, config, config.threads)
-        with ThreadPoolExecutor(1) as pool:
-            pruned = pool.submit(_outputs, opened, b, found.batches)
-            if not is_light(a):
-                pruned.exception()  # one after the other: each holds the weights once more
-            twin = partial(masked_twin, a, plan, loud=True)
-            masked = _compare(opened, twin, a, found.batches, pruned.result)
+        if known is not None:
+            found = known.reference.result()
+        else:
+            found = reference(a, plan.groups, specs, config, config.threads)
+        opened = _opener(a, config.threads if known is None else half_of(config.threads))
+        pruned = _outputs(opened, None, b, found.batches)
+        if known is not None:
+            masked = known.twin.result()
+        else:
+            masked = run_twin(a, plan, found.batches, config.threads)
+        twin = partial(masked_twin, a, plan, loud=True)
+        outcomes = _compare(opened, twin, a, found.batches, masked, pruned)
     except ModelError as error:
         return [Check("masked twin", False, detail=str(error))]
     return [
-        _verdict("masked twin", masked, "removal equals masking"),
+        _verdict("masked twin", outcomes, "removal equals masking"),
         _verdict("permutation", found.moved, "coupled channels are complete"),
     ]
 
 
-def half_of(config: VerifyConfig) -> int:
+def half_of(threads: int) -> int:
     """Threads of one of two sessions that run side by side."""
-    return max(1, config.threads // 2)
+    return max(1, threads // 2)
 
 
 def _opener(a: Model, threads: int) -> Opener:
@@ -158,29 +191,44 @@ def _limit(a: Model, config: VerifyConfig) -> float:
     return config.half_tolerance if _is_half(a) else config.tolerance
 
 
+def _outputs(
+    opened: Opener, make: Maker | None, model: Model, batches: list[_Batch]
+) -> list[Outputs]:
+    with opened(make, model) as run:
+        return [run(batch.feeds) for batch in batches]
+
+
 def _compare(
     opened: Opener,
     make: Maker,
     model: Model,
     batches: list[_Batch],
-    others: Callable[[], list[Mapping[str, AnyArray]]],
+    outputs: list[Outputs],
+    others: list[Outputs],
 ) -> list[_Outcome]:
-    """A variant against the outputs that it should have, batch by batch."""
+    """A variant's outputs against those that it should have, batch by batch.
+
+    Where some differ, the variant is opened once more, to see what rounding does to it.
+    """
+    gaps = [difference(*two) for two in zip(outputs, others, strict=True)]
+    three = list(zip(batches, outputs, gaps, strict=True))
+    if all(_is_equal(gap, batch) for batch, _, gap in three):
+        return [_Outcome(gap.largest, batch.limit, True, True) for batch, _, gap in three]
     with opened(make, model) as run:
-        outputs = [run(batch.feeds) for batch in batches]
-        return [_outcome(run, *three) for three in zip(batches, outputs, others(), strict=True)]
+        return [_outcome(run, batch, output, gap) for batch, output, gap in three]
 
 
-def _outcome(
-    run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], other: Mapping[str, AnyArray]
-) -> _Outcome:
-    found = difference(outputs, other)
-    passed = found.shapes_agree and found.finite and found.largest <= batch.limit
-    steady = passed or _is_steady(run, batch, outputs, found)
-    return _Outcome(found.largest, batch.limit, passed, steady)
+def _is_equal(gap: Difference, batch: _Batch) -> bool:
+    return gap.shapes_agree and gap.finite and gap.largest <= batch.limit
 
 
-def _is_steady(run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], found: Difference) -> bool:
+def _outcome(run: Run, batch: _Batch, outputs: Outputs, gap: Difference) -> _Outcome:
+    passed = _is_equal(gap, batch)
+    steady = passed or _is_steady(run, batch, outputs, gap)
+    return _Outcome(gap.largest, batch.limit, passed, steady)
+
+
+def _is_steady(run: Run, batch: _Batch, outputs: Outputs, found: Difference) -> bool:
     """Whether a difference is none that rounding alone makes, as where it decides who comes first.
 
     An output that picks and sorts (boxes, peaks) jumps where two candidates are level but for
@@ -191,11 +239,6 @@ def _is_steady(run: Run, batch: _Batch, outputs: Mapping[str, AnyArray], found: 
         if not jolted.shapes_agree or _AMPLIFIED * jolted.largest >= found.largest > 0:
             return False
     return True
-
-
-def _outputs(opened: Opener, model: Model, batches: list[_Batch]) -> list[Mapping[str, AnyArray]]:
-    with opened(None, model) as run:
-        return [run(batch.feeds) for batch in batches]
 
 
 def _batches(

@@ -117,7 +117,8 @@ def run_original(
     dynamic = any(spec.dynamic and spec.dynamic[0] for spec in specs)
     batches: list[int | None] = [1, 2] if dynamic else [None]
     try:
-        session = open_session(a.path, threads=threads)
+        # for a few runs, making the graph fast takes longer than running it as it is
+        session = open_session(a.path, threads=threads, optimise=look is not None)
         outputs = [run_session(session, random_feeds(specs, seed, batches[0]))]
     except ModelError as error:
         raise ModelError(

@@ -48,7 +48,7 @@ def verify_files(
         macs: MACs of the result as planned and as measured.
         repaired: The original with the values that the repair gave its constants, where that is at
             hand; else they are taken from the result, entry by entry.
-        ahead: What `look_ahead` gives for the same model, data and settings.
+        ahead: What `look_ahead` and `look_further` give for the same model, data and settings.
 
     Returns:
         The checks; fidelity figures are reported and always pass.
@@ -79,9 +79,7 @@ def verify_files(
         dense = repaired or (put_back(a, b, plan) if plan.refit else a)
         if dense is not a:
             checks.append(check_only_values(a, dense, plan))
-        known = None
-        if ahead is not None and dense is a and ahead.groups is plan.groups:
-            known = ahead.reference.result
+        known = ahead.known(plan) if ahead is not None and dense is a else None
         checks += check_oracles(dense, b, plan, specs, config, known)
     if macs is not None:
         planned, measured = macs

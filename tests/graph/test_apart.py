@@ -21,13 +21,13 @@ from onnx_scsp.graph.view import view
 WIDE, NARROW = 64, 2
 
 
-def wide_net(dtype: str = "float32", ir_version: int = 8) -> onnx.ModelProto:
+def wide_net(dtype: str = "float32", ir_version: int = 8, width: int = WIDE) -> onnx.ModelProto:
     """Two layers of which the second one's weights are large, and a bias that is small."""
     rng = np.random.default_rng(0)
     arrays = {
-        "w1": rng.standard_normal((WIDE, 3, 3, 3)),
-        "w2": rng.standard_normal((WIDE, WIDE, 3, 3)) / WIDE,
-        "b2": rng.standard_normal(WIDE),
+        "w1": rng.standard_normal((width, 3, 3, 3)),
+        "w2": rng.standard_normal((width, width, 3, 3)) / width,
+        "b2": rng.standard_normal(width),
         "sizes": np.array([0, -1]),
     }
     nodes = [

@@ -20,6 +20,7 @@ from graph.small import (
     write,
     write_external,
 )
+from graph.test_apart import wide_net
 from onnx_scsp.errors import ModelError
 from onnx_scsp.graph.load import from_proto
 
@@ -98,6 +99,29 @@ def test_a_truncated_model_is_refused_wherever_it_ends(share: float, tmp_path: P
     data = conv_net().SerializeToString()
     (tmp_path / "in.onnx").write_bytes(data[: int(share * len(data))])
     refused(tmp_path / "in.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("width", [2, 64], ids=["small", "large"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.5], ids=["none", "too few", "too many"])
+def test_a_tensor_of_another_size_than_its_shape_says_is_refused(
+    share: float, width: int, tmp_path: Path
+) -> None:
+    proto = wide_net(width=width)
+    weight = initializers(proto)["w2"]
+    data = weight.raw_data * 2
+    weight.raw_data = data[: int(share * len(weight.raw_data))]
+    assert "w2" in refused(write(proto, tmp_path / "in.onnx"), tmp_path)
+
+
+@pytest.mark.parametrize("count", [0, 5, 7])
+def test_a_tensor_of_more_or_fewer_values_than_its_shape_says_is_refused(
+    count: int, tmp_path: Path
+) -> None:
+    proto = wide_net(width=6)
+    bias = initializers(proto)["b2"]
+    bias.ClearField("raw_data")
+    bias.float_data.extend([1.0] * count)
+    assert "b2" in refused(write(proto, tmp_path / "in.onnx"), tmp_path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

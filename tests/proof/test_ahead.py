@@ -12,7 +12,7 @@ import onnx_scsp
 from onnx_scsp.config import PruneConfig, VerifyConfig
 from onnx_scsp.errors import BudgetError
 from onnx_scsp.graph.load import load
-from onnx_scsp.proof import look_ahead, oracles, verify_files
+from onnx_scsp.proof import look_ahead, look_further, oracles, verify_files
 from onnx_scsp.proof.rewrite import permuted
 
 CONFIG = PruneConfig(target="ratio", value=0.5, align=1, compensate="none")
@@ -32,7 +32,7 @@ def test_the_report_is_the_same_with_it_and_without(path, tmp_path):
     done = onnx_scsp.prune(path, tmp_path / "o.onnx", CONFIG)
     result = load(tmp_path / "o.onnx")
     alone = verify_files(model, result, done.plan)
-    ahead = look_ahead(model, done.plan.groups, VerifyConfig())
+    ahead = look_further(look_ahead(model, done.plan.groups, VerifyConfig()), model, done.plan)
     beside = verify_files(model, result, done.plan, ahead=ahead)
     names = [(check.name, check.passed) for check in alone.checks]
     assert names == [(check.name, check.passed) for check in beside.checks]
@@ -43,7 +43,7 @@ def test_the_report_is_the_same_with_it_and_without(path, tmp_path):
 def test_groups_of_another_plan_are_permuted_anew(path, tmp_path):
     model = load(path)
     done = onnx_scsp.prune(path, tmp_path / "o.onnx", CONFIG)
-    ahead = look_ahead(model, (), VerifyConfig())
+    ahead = look_further(look_ahead(model, (), VerifyConfig()), model, done.plan)
     report = verify_files(model, load(tmp_path / "o.onnx"), done.plan, ahead=ahead)
     moved = next(check for check in report.checks if check.name == "permutation")
     assert moved.value > 0.0  # without groups nothing moves, and nothing differs
