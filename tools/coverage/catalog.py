@@ -19,6 +19,7 @@ class Network:
         inputs: Shapes of the inputs without the batch axis; empty for ready files.
         file: The ready file.
         shown: Name on the page, where `name` alone would not say enough.
+        shapes: Inputs of a ready file that does not run at the sizes that are tried by default.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Network:
     inputs: tuple[Shape, ...] = ()
     file: str = ""
     shown: str = ""
+    shapes: tuple[tuple[str, Shape], ...] = ()
 
     @property
     def label(self) -> str:
@@ -85,6 +87,13 @@ _PLAIN_NETS: tuple[Network, ...] = (
     Network("vit_tiny", "plain", ((3, 224, 224),)),
 )
 
+_SHAPES: dict[str, tuple[tuple[str, Shape], ...]] = {
+    "en_PP-OCRv4_rec_infer": (("x", (1, 3, 48, 320)),),
+    "ch_PP-OCRv4_rec_infer": (("x", (1, 3, 48, 320)),),
+    "ch_PP-OCRv2_rec_infer": (("x", (1, 3, 32, 320)),),
+    "melspectrogram": (("input", (1, 16000)),),
+}
+
 _TORCHVISION = "googlenet mnasnet0_5 shufflenet_v2_x1_0 convnext_tiny swin_t regnet_x_400mf"
 _TIMM = "res2net50_26w_4s repvgg_a0 convnext_tiny ghostnetv2_100 mobileone_s0 hrnet_w18_small"
 
@@ -128,4 +137,7 @@ def _ready_files(packages: Path | None) -> list[Network]:
         found += sorted(light.glob("light_*.onnx"))
     if packages is not None:
         found += sorted(packages.rglob("*.onnx"))
-    return [Network(path.stem, "file", file=str(path)) for path in found]
+    return [
+        Network(path.stem, "file", file=str(path), shapes=_SHAPES.get(path.stem, ()))
+        for path in found
+    ]

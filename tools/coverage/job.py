@@ -49,8 +49,13 @@ def _measure(task: dict[str, Any], net: Network, path: Path, scratch: Path) -> d
         return {"outcome": "ok", "bytes": path.stat().st_size}
     if tool in ("ours", "approximate", "equal"):
         ours = importlib.import_module("tools.coverage.ours")
-        options = {"approximate": tool == "approximate", "ratio": task["ratio"]}
-        found: dict[str, Any] = ours.prune(path, scratch / "ours.onnx", **options)
+        found: dict[str, Any] = ours.prune(
+            path,
+            scratch / "ours.onnx",
+            approximate=tool == "approximate",
+            ratio=task["ratio"],
+            shapes={name: tuple(shape) for name, shape in net.shapes},
+        )
         return found
     if tool == "probe":
         looked: dict[str, Any] = importlib.import_module("tools.coverage.probe").probe(path)

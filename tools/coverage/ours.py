@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx_scsp
@@ -27,7 +29,12 @@ def census(path: Path) -> tuple[int, int, Widths]:
 
 
 def prune(
-    path: Path, output: Path, *, approximate: bool = False, ratio: float = RATIO
+    path: Path,
+    output: Path,
+    *,
+    approximate: bool = False,
+    ratio: float = RATIO,
+    shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Cuts a file and says what came of it.
 
@@ -36,12 +43,13 @@ def prune(
         output: Scratch output file.
         approximate: Whether normalisations over channels are cut, too.
         ratio: Share of channels that is to stay.
+        shapes: Of inputs, where the default sizes will not do.
 
     Returns:
         The figures of a record.
     """
     rules = approximating(RULES) if approximate else RULES
-    coupling = find_coupling(onnx_scsp.load(path), rules=rules)
+    coupling = find_coupling(onnx_scsp.load(path), rules=rules, input_shapes=shapes)
     found = coupling.map
     record: dict[str, Any] = {
         "macs": found.macs,
@@ -55,9 +63,8 @@ def prune(
         target="ratio", value=ratio, align=1, synthetic=False, approximate=approximate
     )
     try:
-        result = onnx_scsp.prune(
-            path, output, config, verify_config=onnx_scsp.VerifyConfig(threads=1)
-        )
+        checking = onnx_scsp.VerifyConfig(threads=1, input_shapes=shapes)
+        result = onnx_scsp.prune(path, output, config, verify_config=checking)
     except onnx_scsp.ScspError as error:
         kept = causes(coupling, None)
         return record | {"outcome": "error", "error": f"{type(error).__name__}: {error}", **kept}
