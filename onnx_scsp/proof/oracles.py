@@ -31,7 +31,9 @@ _AMPLIFIED = 5.0
 """Rounding in every layer, against one rounding step at the input."""
 _INPUT_SCALES = (1.0, 0.01)
 _BATCH_SCALES = (1.0, 0.5, 2.0)
-"""Inputs of each batch, times the scale at which the network is calm."""
+"""Inputs of each batch, times the scale at which the network is calm; 1 for further ones."""
+_COUNTS = (3, 24)
+"""Batches; the second where rounding alone decides the outputs of all of the first ones."""
 _JOLTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Rounding steps by which inputs are changed to see whether a difference is more than rounding."""
 _LARGEST_STEP = 1e-5
@@ -114,11 +116,17 @@ def reference(
         ModelError: One of them does not run.
     """
     opened = _opener(a, threads)
-    batches = _batches(opened, a, specs, config.seed, _limit(a, config))
     other = partial(permuted, a, groups, config.seed)
-    outputs = _outputs(opened, other, a, batches)
-    dense = [batch.dense for batch in batches]
-    return Reference(batches, _compare(opened, other, a, batches, outputs, dense))
+    batches: list[_Batch] = []
+    moved: list[_Outcome] = []
+    for count in _COUNTS:
+        batches = _batches(opened, a, specs, config.seed, _limit(a, config), count)
+        outputs = _outputs(opened, other, a, batches)
+        dense = [batch.dense for batch in batches]
+        moved = _compare(opened, other, a, batches, outputs, dense)
+        if any(outcome.steady for outcome in moved):
+            break
+    return Reference(batches, moved)
 
 
 def run_twin(a: Model, plan: PrunePlan, batches: list[_Batch], threads: int) -> list[Outputs]:
@@ -242,7 +250,12 @@ def _is_steady(run: Run, batch: _Batch, outputs: Outputs, found: Difference) -> 
 
 
 def _batches(
-    opened: Opener, a: Model, specs: tuple[InputSpec, ...], seed: int, limit: float
+    opened: Opener,
+    a: Model,
+    specs: tuple[InputSpec, ...],
+    seed: int,
+    limit: float,
+    count: int,
 ) -> list[_Batch]:
     """The calmest inputs, and others about as calm; those that amplify rounding too far are left.
 
@@ -268,7 +281,8 @@ def _batches(
         calm = min(found, key=lambda scale: found[scale].noise)
         noise = found[calm].noise
         known = noise if noise <= _CALM * limit else None
-        others = [batch(i, calm * s, known) for i, s in enumerate(_BATCH_SCALES) if i]
+        scales = (*_BATCH_SCALES, *[1.0] * count)[1:count]
+        others = [batch(i, calm * s, known) for i, s in enumerate(scales, 1)]
     return [found[calm], *(other for other in others if other.noise <= most)]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import helper
 
+from onnx_scsp.config import VerifyConfig
+from onnx_scsp.graph.load import from_proto
 from onnx_scsp.proof import oracles
 from onnx_scsp.proof.compare import difference
 from onnx_scsp.types import AnyArray
@@ -88,3 +91,23 @@ def test_the_worst_batch_that_shows_anything_decides(
 ) -> None:
     check = oracles._verdict("masked twin", outcomes, "")
     assert (check.passed, check.value) == (passed, largest)
+
+
+@pytest.mark.parametrize(("steady", "counts"), [(True, [3]), (False, [3, 24])])
+def test_more_inputs_are_tried_where_rounding_decides_them_all(
+    steady: bool, counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def batches(*given: object) -> list[oracles._Batch]:
+        tried.append(int(str(given[-1])))
+        return [BATCH] * tried[-1]
+
+    outcome = oracles._Outcome(1.0, LIMIT, passed=False, steady=steady)
+    monkeypatch.setattr(oracles, "_batches", batches)
+    monkeypatch.setattr(oracles, "_outputs", lambda *_: [])
+    monkeypatch.setattr(oracles, "_compare", lambda *given: [outcome] * len(given[3]))
+    model = from_proto(helper.make_model(helper.make_graph([], "g", [], [])))
+    found = oracles.reference(model, (), (), VerifyConfig(), 1)
+    assert tried == counts
+    assert len(found.moved) == counts[-1]
