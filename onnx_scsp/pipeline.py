@@ -321,7 +321,7 @@ def prune(
     ahead = None
     if plan is None:
         if verified and inputs is None and is_light(source):
-            ahead = look_ahead(source, coupling.map.groups, checking, data)
+            ahead = look_ahead(source, coupling.map.groups, coupling.walk.specs, checking, data)
         plan = _plan(coupling, config, inputs, choices, cache, machine, checking.threads, progress)
     if ahead is not None:
         ahead = look_further(ahead, source, plan)

@@ -13,7 +13,14 @@ from pathlib import Path
 import onnx
 
 from onnx_scsp.graph.constants import tensor_array
-from onnx_scsp.graph.fields import LARGE_BYTES, PLAIN_TYPES, fill, merge_but, require_type
+from onnx_scsp.graph.fields import (
+    LARGE_BYTES,
+    PLAIN_TYPES,
+    fill,
+    forget_location,
+    require_type,
+    without_initializers,
+)
 from onnx_scsp.graph.load import tensors_of
 from onnx_scsp.graph.model import Model, byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray
@@ -42,13 +49,11 @@ def variant_of(model: Model, without: Collection[str] = ()) -> Variant:
     Returns:
         A variant of the caller's own, with nothing in other files.
     """
-    given, proto = model.proto, onnx.ModelProto()
-    merge_but(proto, given, "graph", "training_info")
-    merge_but(proto.graph, given.graph, "initializer")
+    proto = without_initializers(model.proto, "training_info")
     for tensor in tensors_of(proto):
         _take_in(tensor, model.folder)
     arrays: dict[str, AnyArray] = {}
-    for tensor in given.graph.initializer:
+    for tensor in model.proto.graph.initializer:
         own = proto.graph.initializer.add()
         if not _lies_apart(tensor.data_type, byte_count(tensor)):
             own.CopyFrom(tensor)
@@ -78,8 +83,7 @@ def put(variant: Variant, tensor: onnx.TensorProto, array: AnyArray) -> None:
         variant.arrays[tensor.name] = array
         return
     variant.arrays.pop(tensor.name, None)
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
+    forget_location(tensor)
     fill(tensor, array)
 
 
@@ -105,5 +109,4 @@ def _take_in(tensor: onnx.TensorProto, folder: Path) -> None:
     with (folder / entries["location"]).open("rb") as stream:
         stream.seek(int(entries.get("offset", 0)))
         tensor.raw_data = stream.read(byte_count(tensor))
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
+    forget_location(tensor)

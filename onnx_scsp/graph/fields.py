@@ -16,15 +16,13 @@ from onnx_scsp.errors import InternalError
 from onnx_scsp.graph.model import byte_count, external_entries, is_external
 from onnx_scsp.types import AnyArray
 
-_PLAIN = frozenset("efdbBhHiIlLqQ?")
-"""Type characters of the numbers that ONNX stores as numpy does."""
 PLAIN_TYPES = frozenset(
     onnx.TensorProto.DataType.Value(name)
     for name in (
         "FLOAT DOUBLE FLOAT16 BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64"
     ).split()
 )
-"""The element types of those numbers; the runtime takes them from numpy."""
+"""Element types of numbers that ONNX stores as numpy does; the runtime takes them from there."""
 LARGE_BYTES = 1 << 12
 """Smaller values may be shapes, which whoever reads a graph wants to see."""
 _VALUES = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
@@ -42,19 +40,26 @@ def merge_but(target: Message, source: Message, *names: str) -> None:
             setattr(target, field.name, value)
 
 
+def without_initializers(proto: onnx.ModelProto, *names: str) -> onnx.ModelProto:
+    """A copy of a model but for the initializers of its graph and some fields of its own."""
+    copy = onnx.ModelProto()
+    merge_but(copy, proto, "graph", *names)
+    merge_but(copy.graph, proto.graph, "initializer")
+    return copy
+
+
 def copy_without(proto: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
     """A copy of a model in which some initializers have no values yet.
 
     What a message has once held stays in its memory until it goes, so what will be replaced should
     never be there. Fields that this version of ONNX does not know only a plain copy keeps.
     """
-    copy = onnx.ModelProto()
     parts = (proto, proto.graph, *proto.graph.initializer)
     if any(len(UnknownFieldSet(part)) for part in parts):
+        copy = onnx.ModelProto()
         copy.CopyFrom(proto)
         return copy
-    merge_but(copy, proto, "graph")
-    merge_but(copy.graph, proto.graph, "initializer")
+    copy = without_initializers(proto)
     for tensor in proto.graph.initializer:
         left_out = _VALUES if tensor.name in names else ()
         merge_but(copy.graph.initializer.add(), tensor, *left_out)
@@ -66,9 +71,7 @@ def outline(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Those are of plain numbers, all of them in `raw_data`, and as many as the shape says.
     """
-    copy = onnx.ModelProto()
-    merge_but(copy, proto, "graph")
-    merge_but(copy.graph, proto.graph, "initializer")
+    copy = without_initializers(proto)
     for tensor in proto.graph.initializer:
         own = copy.graph.initializer.add()
         if not _is_plain(tensor):
@@ -115,17 +118,22 @@ def names_read(node: onnx.NodeProto) -> set[str]:
 def fill(tensor: onnx.TensorProto, array: AnyArray) -> None:
     """Replaces a tensor's data and shape; name, type, doc string and metadata stay."""
     require_type(tensor, array)
-    raw_data = _raw_data(array)
+    raw_data = _raw_data(array, tensor.data_type)
     location = external_entries(tensor).get("location") if is_external(tensor) else None
     for field_name in _VALUES:
         tensor.ClearField(field_name)
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
+    forget_location(tensor)
     tensor.dims[:] = list(array.shape)
     tensor.raw_data = raw_data
     if location is not None:
         # still marks where the tensor belongs; `save` moves the bytes out again
         tensor.external_data.add(key="location", value=location)
+
+
+def forget_location(tensor: onnx.TensorProto) -> None:
+    """Makes a tensor hold its values itself, which the caller has to put there."""
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
 
 
 def require_type(tensor: onnx.TensorProto, array: AnyArray) -> None:
@@ -138,9 +146,9 @@ def require_type(tensor: onnx.TensorProto, array: AnyArray) -> None:
         raise InternalError(f"tensor '{tensor.name}' would change its type")
 
 
-def _raw_data(array: AnyArray) -> bytes:
+def _raw_data(array: AnyArray, elem_type: int) -> bytes:
     """Bytes of an array; plain numbers are not copied into a message first."""
-    if array.dtype.char in _PLAIN and sys.byteorder == "little" and array.dtype.isnative:
+    if elem_type in PLAIN_TYPES and sys.byteorder == "little" and array.dtype.isnative:
         return array.tobytes()
     return bytes(numpy_helper.from_array(np.asarray(array, order="C")).raw_data)
 

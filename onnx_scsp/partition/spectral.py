@@ -30,6 +30,8 @@ NEIGHBOUR = 7
 CLONE = 1.0 - 1e-9
 _BLOCK = 64
 """Columns that LAPACK handles together."""
+_ROWS = 64
+"""Rows of a square that are worked on at a time."""
 _EDGE = 1e-6
 """Affinities below this do not connect components."""
 
@@ -62,7 +64,7 @@ def affinity(cosines: FloatArray) -> FloatArray:
     n = cosines.shape[0]
     result = np.empty((n, n))
     # by blocks of rows: for wide groups the memory of a second square takes longer than its numbers
-    blocks = [slice(start, start + _BLOCK) for start in range(0, n, _BLOCK)]
+    blocks = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
     nearest = np.empty(n)
     place = min(NEIGHBOUR, n - 1)
     for rows in blocks:

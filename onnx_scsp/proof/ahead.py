@@ -10,10 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from onnx_scsp.config import VerifyConfig
-from onnx_scsp.graph.constants import Constants
 from onnx_scsp.graph.model import Model
-from onnx_scsp.graph.shapes import input_specs
-from onnx_scsp.graph.view import view
+from onnx_scsp.graph.shapes import InputSpec
 from onnx_scsp.proof.oracles import Known, Outputs, Reference, half_of, reference, run_twin
 from onnx_scsp.proof.samples import in_batches
 from onnx_scsp.proof.structure import Original, run_original
@@ -52,6 +50,7 @@ class Ahead:
 def look_ahead(
     a: Model,
     groups: tuple[ChannelGroup, ...],
+    specs: tuple[InputSpec, ...],
     config: VerifyConfig,
     data: Mapping[str, AnyArray] | None = None,
 ) -> Ahead:
@@ -60,14 +59,13 @@ def look_ahead(
     Args:
         a: The original, loaded from its file.
         groups: Those of the plan to come.
+        specs: Inputs with concrete shapes.
         config: Tolerances and seeds.
         data: Inputs for the fidelity figures.
 
     Returns:
         What will be known.
     """
-    graph = view(a.proto)
-    specs = input_specs(a, graph, Constants(a, graph), config.input_shapes)
     look = None if data is None else in_batches(data, specs)
     threads, pool = half_of(config.threads), ThreadPoolExecutor(1)
     original = pool.submit(run_original, a, specs, config.seed, threads, look)

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice, repeat
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ _AMPLIFIED = 5.0
 _INPUT_SCALES = (1.0, 0.01)
 _BATCH_SCALES = (1.0, 0.5, 2.0)
 """Inputs of each batch, times the scale at which the network is calm; 1 for further ones."""
-_COUNTS = (3, 24)
+_COUNTS = (len(_BATCH_SCALES), 24)
 """Batches; the second where rounding alone decides the outputs of all of the first ones."""
 _JOLTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Rounding steps by which inputs are changed to see whether a difference is more than rounding."""
@@ -141,7 +142,7 @@ def run_twin(a: Model, plan: PrunePlan, batches: list[_Batch], threads: int) -> 
     Raises:
         ModelError: It does not run.
     """
-    return _outputs(_opener(a, threads), partial(masked_twin, a, plan, loud=True), a, batches)
+    return _outputs(_opener(a, threads), _twin_of(a, plan), a, batches)
 
 
 def check_oracles(
@@ -176,14 +177,17 @@ def check_oracles(
             masked = known.twin.result()
         else:
             masked = run_twin(a, plan, found.batches, config.threads)
-        twin = partial(masked_twin, a, plan, loud=True)
-        outcomes = _compare(opened, twin, a, found.batches, masked, pruned)
+        outcomes = _compare(opened, _twin_of(a, plan), a, found.batches, masked, pruned)
     except ModelError as error:
         return [Check("masked twin", False, detail=str(error))]
     return [
         _verdict("masked twin", outcomes, "removal equals masking"),
         _verdict("permutation", found.moved, "coupled channels are complete"),
     ]
+
+
+def _twin_of(a: Model, plan: PrunePlan) -> Maker:
+    return partial(masked_twin, a, plan, loud=True)
 
 
 def half_of(threads: int) -> int:
@@ -281,8 +285,8 @@ def _batches(
         calm = min(found, key=lambda scale: found[scale].noise)
         noise = found[calm].noise
         known = noise if noise <= _CALM * limit else None
-        scales = (*_BATCH_SCALES, *[1.0] * count)[1:count]
-        others = [batch(i, calm * s, known) for i, s in enumerate(scales, 1)]
+        scales = islice(chain(_BATCH_SCALES, repeat(1.0)), count)
+        others = [batch(i, calm * s, known) for i, s in enumerate(scales) if i]
     return [found[calm], *(other for other in others if other.noise <= most)]
 
 

@@ -82,7 +82,7 @@ def variants(
         Variant(f"tp-{n}", "tp", (str(n),), f"Torch-Pruning, round_to {n}") for n in ROUND_TO
     ]
     fastest = rounded[-1]
-    shown = "onnx_scsp at the MACs of round_to 16"
+    shown = f"onnx_scsp at the MACs of round_to {ROUND_TO[-1]}"
     ours.append(Variant(f"{OURS}-{fastest.name}", OURS, extra, shown, like=fastest.name))
     plain = Variant("tp", "tp", ("0",), "Torch-Pruning")
     return (*ours, plain, *rounded, Variant("onnxsim", "onnxsim", (), "onnxsim"))
